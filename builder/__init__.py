@@ -1,0 +1,1 @@
+"""Building a dataset: recipe and subjects, plan, stages, shards, engines, report."""

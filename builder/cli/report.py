@@ -1,0 +1,33 @@
+"""`toffee report`: card, contact sheet and histograms again, from what the folder holds."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from builder.cli.arguments import folder
+from builder.lease import is_leased
+from builder.receipts import read_receipts
+from builder.run_record import read_record
+from builder.sweep import sweep
+from toffee_hf.errors import FolderInUse, InputError
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("report", help="write card and contact sheet again", allow_abbrev=False)
+    parser.add_argument("folder", type=folder, metavar="DIR", help="an output of toffee build")
+    parser.set_defaults(run=report)
+
+
+def report(arguments: argparse.Namespace) -> int:
+    output: Path = arguments.folder
+    if read_record(output) is None or next(read_receipts(output), None) is None:
+        raise InputError(f"{output} holds no finished shard; give an output folder of toffee build")
+    if is_leased(output):
+        raise FolderInUse(f"{output} is being built; its build writes the report at its end")
+    sweep(output)
+    from builder.report import write_report
+
+    write_report(output)
+    print(f"card: {output / 'README.md'}\ncontact sheet: {output / 'contact_sheet.png'}")
+    return 0

@@ -1,0 +1,118 @@
+"""Receipts: what a shard made, from what, and at what cost. A receipt is written last and means "done"."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from builder.files import write_atomically
+from builder.plan import shard_name
+
+SCHEMA_VERSION = 1
+FOLDER = "receipts"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardFile:
+    """A Parquet file. path: relative to the output, with forward slashes; num_bytes: in memory, as Arrow."""
+
+    config: str
+    path: str
+    rows: int
+    bytes: int
+    num_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """first_pair and last_pair are inclusive. Seconds are wall seconds; started and finished are UTC, ISO 8601."""
+
+    schema_version: int = SCHEMA_VERSION
+    run8: str
+    shard: int
+    recipe: str
+    seed: int
+    first_pair: int
+    last_pair: int
+    rows: dict[str, int]  # config -> rows, only configs that have rows
+    files: list[ShardFile]
+    reasons: dict[str, int]  # final verdicts, `kept` among them
+    retried: dict[str, int]  # verdicts of earlier attempts
+    attempts: int  # pairs tried, retries included
+    seconds: dict[str, float]  # stage -> wall seconds; also `encode` (waiting for it) and `write`
+    seconds_total: float
+    device: str
+    versions: dict[str, str]
+    cpu: str
+    host: str
+    started: str
+    finished: str
+    reduced_batch: bool = False
+    messages: list[str] = field(default_factory=list)
+
+    @property
+    def pairs(self) -> int:
+        return self.last_pair - self.first_pair + 1
+
+    @property
+    def kept(self) -> int:
+        return self.reasons.get("kept", 0)
+
+
+def receipt_path(output: Path, run8: str, shard: int) -> Path:
+    return output / FOLDER / f"{shard_name(run8, shard)}.json"
+
+
+def write_receipt(output: Path, receipt: Receipt) -> None:
+    text = json.dumps(asdict(receipt), indent=1, ensure_ascii=True) + "\n"
+    write_atomically(receipt_path(output, receipt.run8, receipt.shard), text.encode())
+
+
+def read_receipt(path: Path) -> Receipt | None:
+    """The receipt, or None if there is none that can be read (then its shard is not done)."""
+    try:
+        return _from_json(json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _from_json(found: dict[str, Any]) -> Receipt:
+    known = {item.name: found[item.name] for item in fields(Receipt) if item.name in found}
+    known["files"] = [ShardFile(**item) for item in known["files"]]
+    return Receipt(**known)
+
+
+def read_receipts(output: Path, run8: str | None = None) -> Iterator[Receipt]:
+    """All readable receipts of the folder, or of one run, in order of name."""
+    for path in sorted((output / FOLDER).glob(f"{run8 or '*'}-*.json")):
+        receipt = read_receipt(path)
+        if receipt is not None:
+            yield receipt
+
+
+def is_done(output: Path, run8: str, shard: int, first: int, last: int) -> bool:
+    """Whether a receipt covers pairs [first, last] and its files lie there in the size it says."""
+    receipt = read_receipt(receipt_path(output, run8, shard))
+    if receipt is None or receipt.first_pair > first or receipt.last_pair < last:
+        return False
+    return all(_has_size(output / file.path, file.bytes) for file in receipt.files)
+
+
+def _has_size(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except OSError:
+        return False
+
+
+def total(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    """Sums by name, largest first."""
+    added: Counter[str] = Counter()
+    for count in counts:
+        added.update(count)
+    return dict(sorted(added.items(), key=lambda item: (-item[1], item[0])))

@@ -1,0 +1,129 @@
+"""`recipe.json`: what the runs of a folder were asked to do. With the receipts it is all that the card needs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from builder.columns import CONFIGS, column_names
+from builder.files import write_atomically
+from builder.fingerprint import canonical_recipe, weight_digests
+from builder.receipts import FOLDER
+from builder.run import Run
+from toffee_hf import __version__
+from toffee_hf.errors import InputError, RunMismatch
+
+NAME = "recipe.json"
+_TOY_LICENCE = "apache-2.0"
+_OWN = (NAME, FOLDER, "README.md", "contact_sheet.png", "score_histograms.png", *CONFIGS)
+
+
+def read_record(output: Path) -> dict[str, Any] | None:
+    """What `recipe.json` of the folder holds, or None. Raises `InputError` if it is not ours."""
+    path = output / NAME
+    if not path.exists():
+        return None
+    try:
+        record = json.loads(path.read_bytes())
+        [run["run8"] for run in record["runs"]]
+    except (OSError, ValueError, TypeError, KeyError) as err:
+        raise InputError(f"{path} cannot be read; give another --output, or remove it") from err
+    return dict(record)
+
+
+def check_output(run: Run, append: bool) -> None:
+    """Whether the run may write there: a new or empty folder, its own, or with `append` one of other runs.
+
+    Raises `InputError` (`RunMismatch` for another run's folder); writes nothing.
+    """
+    output = run.request.output
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output {output} is a file; give a folder")
+    record = read_record(output)
+    if record is None:
+        _check_foreign(output)
+        return
+    others = {other["run8"]: other for other in record["runs"]}
+    if run.run8 in others:
+        return
+    known = ", ".join(others)
+    if not append:
+        raise RunMismatch(
+            f"{output} holds run {known}, and these arguments make run {run.run8} (another recipe, seed, subjects or "
+            "weights); give the same arguments, another --output, or --append with another --seed"
+        )
+    if any(other["seed"] == run.request.seed for other in others.values()):
+        raise RunMismatch(f"--append needs a seed of its own: {output} has seed {run.request.seed} already")
+
+
+def _check_foreign(output: Path) -> None:
+    found = sorted(path.name for path in output.iterdir() if not path.name.startswith(".")) if output.exists() else []
+    if found:
+        raise InputError(f"{output} is not empty and has no {NAME} (it holds {found[0]!r}); give another --output")
+
+
+def write_record(run: Run, licence: str | None) -> None:
+    """Add the run to the folder's record, in one step; unchanged if it says all of it already."""
+    output = run.request.output
+    old = read_record(output) or {"runs": []}
+    runs = [_merged(run, licence, found) if found["run8"] == run.run8 else found for found in old["runs"]]
+    if run.run8 not in [found["run8"] for found in runs]:
+        runs.append(_entry(run, licence))
+    record = _record(run, runs)
+    if record != old:
+        write_atomically(output / NAME, (json.dumps(record, indent=1, ensure_ascii=True) + "\n").encode())
+
+
+def _merged(run: Run, licence: str | None, found: dict[str, Any]) -> dict[str, Any]:
+    entry = _entry(run, licence)
+    if licence is None:
+        entry["licences"]["subjects"] = found["licences"]["subjects"]
+    return {**entry, "pairs": max(entry["pairs"], found["pairs"])}
+
+
+def _entry(run: Run, licence: str | None) -> dict[str, Any]:
+    recipe, request = run.recipe, run.request
+    return {
+        "run8": run.run8,
+        "recipe": recipe.name,
+        "seed": request.seed,
+        "pairs": request.pairs,
+        "pairs_per_shard": recipe.pairs_per_shard,
+        "subjects": request.subjects,
+        "subject_count": len(run.subjects),
+        "subjects_digest": run.subjects.digest,
+        "size_px": recipe.size_px,
+        "categories": list(recipe.prompts.categories),
+        "skipped": [{"file": line.file, "reason": line.reason} for line in run.subjects.skipped],
+        "licences": {"subjects": licence or _default_licence(run), "weights": _weights(run)},
+        "settings": canonical_recipe(recipe),
+        "toffee_version": __version__,
+    }
+
+
+def _weights(run: Run) -> list[dict[str, Any]]:
+    return [
+        {"name": weight.name, "licence": weight.licence, "source": weight.source, "files": weight_digests(weight)}
+        for weight in run.recipe.weights
+    ]
+
+
+def _default_licence(run: Run) -> str | None:
+    return _TOY_LICENCE if run.request.subjects.startswith("toy:") else None
+
+
+def _record(run: Run, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The fields of the latest run at the top, for a folder has one run as a rule."""
+    latest = next(found for found in runs if found["run8"] == run.run8)
+    skipped = {(line["file"], line["reason"]): line for found in runs for line in found["skipped"]}
+    return {
+        "schema_version": 1,
+        "recipe": latest["recipe"],
+        "size_px": latest["size_px"],
+        "categories": latest["categories"],
+        "licences": latest["licences"],
+        "skipped": list(skipped.values()),
+        "columns": {config: list(column_names(config)) for config in CONFIGS},
+        "runs": runs,
+    }

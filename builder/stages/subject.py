@@ -1,0 +1,83 @@
+"""Stage 1: the subject. Its picture is decoded, checked against what the models know, and its mask found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from builder.batch import Batch
+from builder.stages import as_masks, pixels, with_scores
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decode:
+    """Raw bytes to a square picture of the recipe's size; what cannot be decoded is `unreadable`."""
+
+    size_px: int
+    name: str = "decode"
+    reads: frozenset[str] = frozenset({"reference_bytes"})
+    writes: frozenset[str] = frozenset({"reference"})
+
+    def run(self, batch: Batch) -> Batch:
+        import torch
+
+        from toffee_hf.images import ImageError, decode
+
+        pictures, unreadable = [], []
+        for i, data in enumerate(batch["reference_bytes"]):
+            try:
+                pictures.append(torch.from_numpy(decode(data, self.size_px)).permute(2, 0, 1))
+            except ImageError:
+                unreadable.append(i)
+        batch = batch.reject(unreadable, "unreadable")
+        return batch.with_columns(reference=torch.stack(pictures)) if pictures else batch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InDomain:
+    """Stops pictures that the models know nothing about before anything is drawn."""
+
+    family: str
+    min_reproduction: float           # SSIM in [-1, 1] of the picture and its way through the autoencoder
+    name: str = "in_domain"
+    reads: frozenset[str] = frozenset({"reference", "scores"})
+    writes: frozenset[str] = frozenset({"scores"})
+
+    def run(self, batch: Batch) -> Batch:
+        from toffee_hf.family import open_family
+        from toffee_hf.perception.similarity import reproduction
+
+        family = open_family(self.family)
+        found = reproduction(family.vae, pixels(batch["reference"], family.device))
+        unknown = [i for i, value in enumerate(found.tolist()) if value < self.min_reproduction]
+        return with_scores(batch, in_domain=found).reject(unknown, "out_of_domain")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SubjectMask:
+    """The subject's mask in the reference, by its class word."""
+
+    family: str
+    min_area: float = 0.02            # share of the picture; less is no subject
+    max_area: float = 0.7
+    max_border: float = 0.25          # share of the picture's border that the mask may touch
+    max_pieces: int = 3
+    name: str = "subject_mask"
+    reads: frozenset[str] = frozenset({"reference"})
+    writes: frozenset[str] = frozenset({"reference_mask"})
+
+    def run(self, batch: Batch) -> Batch:
+        from toffee_hf.family import open_family
+        from toffee_hf.perception.masks import border_touch, components, subject_masks
+
+        family = open_family(self.family)
+        names = [pair.subject.class_name for pair in batch.pairs]
+        masks = subject_masks(family.segmenter, family.clip, family.tokenizer, pixels(batch["reference"], family.device), names)
+        area, border = masks.mean((1, 2, 3)).tolist(), border_touch(masks).tolist()
+        pieces = [components(m[0].cpu().numpy() > 0.5) for m in masks]
+        batch = batch.with_columns(reference_mask=as_masks(masks))
+        empty = {i for i, a in enumerate(area) if a < self.min_area}
+        unsound = [i for i, a in enumerate(area) if i not in empty
+                   and (a > self.max_area or border[i] > self.max_border or pieces[i] > self.max_pieces)]
+        numbers = [batch.pairs[i].number for i in unsound]
+        batch = batch.reject(sorted(empty), "no_subject")
+        return batch.reject([i for i, pair in enumerate(batch.pairs) if pair.number in set(numbers)], "mask_unsound")

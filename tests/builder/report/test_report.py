@@ -1,0 +1,199 @@
+"""The report of a folder: a card that is a function of receipts, pictures that can be drawn from any folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+
+from builder.columns import COLUMNS, SCORES, column_names, features
+from builder.reasons import REASONS
+from builder.receipts import read_receipts, write_receipt
+from builder.report import write_report
+from builder.report.card import dataset_card
+from builder.report.contact_sheet import WIDTH_PX, contact_sheet
+from builder.report.samples import drawn_rows
+from builder.report.statistics import read_statistics
+from tests.builder.report.made_folder import make_folder
+from toffee_hf.errors import InputError
+
+MIXED = {"generation": 9, "editing": 5, "rejected": 7}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = make_folder(tmp_path_factory.mktemp("report") / "toffee", MIXED)
+    write_report(output)
+    return output
+
+
+def head(card: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(card.split("---\n")[1])
+    return found
+
+
+def test_the_head_tells_true_counts_and_types(folder: Path) -> None:
+    data = head((folder / "README.md").read_text())
+    assert [config["config_name"] for config in data["configs"]] == ["generation", "editing", "rejected"]
+    assert [config.get("default", False) for config in data["configs"]] == [True, False, False]
+    for info in data["dataset_info"]:
+        (split,) = info["splits"]
+        files = sorted((folder / info["config_name"]).glob("*.parquet"))
+        assert split["num_examples"] == MIXED[info["config_name"]]
+        assert info["download_size"] == sum(path.stat().st_size for path in files)
+        assert info["features"] == features(info["config_name"])._to_yaml_list()
+    assert data["license"] == "apache-2.0" and data["size_categories"] == ["n<1K"]
+
+
+def test_every_column_score_and_reason_is_described(folder: Path) -> None:
+    card = (folder / "README.md").read_text()
+    for config in MIXED:
+        for column in column_names(config):
+            assert f"| `{column}` | " in card and COLUMNS[column] in card
+    for score, meaning in SCORES.items():
+        assert f"| `{score}` | {meaning} |" in card
+    for reason in read_statistics(folder).reasons:
+        assert f"| `{reason}` | {REASONS[reason]} |" in card
+
+
+def test_figures_follow_the_receipts(folder: Path) -> None:
+    statistics = read_statistics(folder)
+    assert (statistics.tried, statistics.kept) == (21, 14)
+    assert sum(statistics.reasons.values()) == 7
+    assert statistics.seconds_total == 42.0 and statistics.seconds_per_kept == 3.0
+    card = dataset_card(statistics, "toffee")
+    assert "14 of 21 pairs tried were kept (66.7%)" in card and "3.00 s per kept pair" in card
+    slower = [dataclasses.replace(it, seconds_total=777.0, seconds={"draft": 700.0}) for it in statistics.receipts]
+    card = dataset_card(dataclasses.replace(statistics, receipts=tuple(slower)), "toffee")
+    assert "111.00 s per kept pair" in card and "| `draft` | 23.3 min | 90% |" in card
+
+
+def test_the_body_has_no_figure_of_its_own(folder: Path) -> None:
+    """With receipts of nothing, no number but 0 is left outside code, links and the sentences of fixed lists."""
+    empty = dataclasses.replace(read_statistics(folder), receipts=(), recipe={})
+    body = dataset_card(empty, "toffee").split("---\n")[2]
+    body = re.sub(r"```.*?```|`[^`]*`|\]\([^)]*\)|arXiv [\d.]+", "", body, flags=re.S)
+    for sentence in SCORES.values():
+        body = body.replace(sentence, "")
+    assert set(re.findall(r"\d+(?:\.\d+)?", body)) <= {"0", "0.0", "0.000"}
+
+
+def test_versions_follow_the_files(folder: Path) -> None:
+    statistics = read_statistics(folder)
+    (first, *others) = statistics.receipts
+    changed = [dataclasses.replace(f, sha256="0" * 64) if f.config == "editing" else f for f in first.files]
+    after = dataclasses.replace(statistics, receipts=(dataclasses.replace(first, files=changed), *others))
+    assert after.version("editing") != statistics.version("editing")
+    assert after.version("generation") == statistics.version("generation")
+    assert re.fullmatch(r"1\.\d+\.\d+", statistics.version("editing"))
+
+
+def test_the_report_is_deterministic_and_leaves_nothing_else(folder: Path, tmp_path: Path) -> None:
+    again = make_folder(tmp_path / "toffee", MIXED)
+    write_report(again)
+    for name in ("README.md", "contact_sheet.png", "score_histograms.png"):
+        assert (again / name).read_bytes() == (folder / name).read_bytes()
+    assert {path.name for path in again.iterdir()} == {
+        "README.md", "contact_sheet.png", "score_histograms.png", "recipe.json", "receipts",
+        "generation", "editing", "rejected",
+    }  # fmt: skip
+
+
+def test_pictures_are_there_and_not_blank(folder: Path) -> None:
+    sheet = Image.open(folder / "contact_sheet.png")
+    assert sheet.width == WIDTH_PX and sheet.height > 1000
+    assert len(Image.open(folder / "score_histograms.png").getcolors(100_000) or ()) > 3
+
+
+def test_rows_are_drawn_by_version_not_picked(folder: Path) -> None:
+    statistics = read_statistics(folder)
+    ids = [row.cells["id"] for row in drawn_rows(folder, statistics, "generation", 4)]
+    assert ids == [row.cells["id"] for row in drawn_rows(folder, statistics, "generation", 4)]
+    assert len(set(ids)) == 4
+    assert len(drawn_rows(folder, statistics, "generation", 100)) == 9
+
+
+@pytest.mark.parametrize("counts", [{"rejected": 5}, {"editing": 1}, {"generation": 40, "rejected": 1}])
+def test_folders_of_every_mix(tmp_path: Path, counts: dict[str, int]) -> None:
+    output = make_folder(tmp_path / "toffee", counts, shards=1)
+    write_report(output)
+    card = (output / "README.md").read_text()
+    assert [config["config_name"] for config in head(card)["configs"]] == list(counts)
+    assert ("Nothing was kept" in card) == (list(counts) == ["rejected"])
+
+
+def test_a_folder_before_its_first_shard(tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text(json.dumps({"recipe": "drawn", "runs": []}))
+    write_report(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert "No pair has been tried yet" in card and "configs" not in head(card)
+
+
+def test_strange_names_and_private_paths_stay_inside_their_cells(tmp_path: Path) -> None:
+    output = make_folder(tmp_path / "toffee", {"generation": 1}, shards=1)
+    record = json.loads((output / "recipe.json").read_text())
+    odd = {"file": "a|b\n<i>\udce9.jpg", "reason": "duplicate of `x`"}
+    record["skipped"] = [{"file": "empty.jpg", "reason": "empty"}, *[odd] * 299]
+    record["runs"][0]["subjects"] = "/home/someone/photos of mugs"
+    (output / "recipe.json").write_text(json.dumps(record))
+    write_report(output)
+    card = (output / "README.md").read_text(encoding="utf-8")
+    assert r"| a\|b\\n&lt;i&gt;\\udce9.jpg | duplicate of \`x\` |" in card
+    assert "| empty.jpg | `empty`: the file has no bytes |" in card
+    assert "And 100 more" in card
+    assert "/home/someone" not in card and "photos of mugs" in card
+
+
+@pytest.mark.parametrize(
+    ("subjects", "weights", "expected"),
+    [("apache-2.0", "apache-2.0", "apache-2.0"), ("cc-by-4.0", "openrail++", "other"), (None, "apache-2.0", "unknown")],
+)
+def test_the_licence_is_that_of_all_ingredients(
+    tmp_path: Path, subjects: str | None, weights: str, expected: str
+) -> None:
+    output = make_folder(tmp_path / "toffee", {"generation": 1}, shards=1)
+    record = json.loads((output / "recipe.json").read_text())
+    licences = {"subjects": subjects, "weights": [{"name": "w", "licence": weights, "source": "here"}]}
+    record["runs"][0]["licences"] = licences
+    (output / "recipe.json").write_text(json.dumps(record))
+    card = dataset_card(read_statistics(output), "toffee")
+    assert head(card)["license"] == expected
+    assert ("Nobody has said" in card) == (subjects is None)
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no receipts"):
+        write_report(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lost_file_is_named(tmp_path: Path) -> None:
+    output = make_folder(tmp_path / "toffee", {"generation": 2}, shards=1)
+    lost = next((output / "generation").iterdir())
+    lost.unlink()
+    with pytest.raises(InputError, match=lost.name):
+        write_report(output)
+
+
+def test_reduced_batches_and_messages_are_told(folder: Path, tmp_path: Path) -> None:
+    output = make_folder(tmp_path / "toffee", {"generation": 2}, shards=1)
+    receipt = next(read_receipts(output))
+    write_receipt(output, dataclasses.replace(receipt, reduced_batch=True, messages=["draft: pair 1: it broke"]))
+    card = dataset_card(read_statistics(output), "toffee")
+    assert "reduced batch" in card and "draft: pair 1: it broke" in card
+
+
+def test_long_words_stay_inside_the_sheet(tmp_path: Path) -> None:
+    output = make_folder(tmp_path / "toffee", {"rejected": 6}, shards=1)
+    sheet = contact_sheet(output, read_statistics(output))
+    margin = sheet.crop((WIDTH_PX - 20, 0, WIDTH_PX, sheet.height))
+    buffer = io.BytesIO()
+    margin.save(buffer, "PNG")
+    assert margin.getcolors() == [(20 * sheet.height, (255, 255, 255))]

@@ -1,0 +1,148 @@
+"""The models of a recipe as one family in one folder, each loaded once a process, when it is first needed.
+
+Folder layout, every model in the format of its own `save_pretrained`: `vae`, `tokenizer`, `clip` (its text tower is the
+text encoder), `unet`, `controlnet`, `refiner`, `view`, `dino`, `depth`, `segmenter`, `scheduler`.
+"""
+
+from __future__ import annotations
+
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toffee_hf.errors import InputError
+
+if TYPE_CHECKING:
+    from toffee_hf.pipelines.pipeline_toffee_refiner import ToffeeRefinerPipeline
+    from toffee_hf.pipelines.pipeline_toffee_view import ToffeeViewPipeline
+
+TINY = Path(__file__).parent / "weights" / "tiny"
+MEMBERS = ("vae", "tokenizer", "clip", "unet", "controlnet", "refiner", "view", "dino", "depth", "segmenter", "scheduler")
+
+
+@cache
+def open_family(name: str, device: str | None = None) -> Family:
+    """The family of this process: `tiny`, or a folder. `device` defaults to the accelerator where there is one."""
+    return Family(TINY if name == "tiny" else Path(name), device or default_device())
+
+
+def default_device() -> str:
+    """`cuda` where torch has it, else `cpu`."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+class Family:
+    """Models of one folder, in float32 on a CPU and bfloat16 elsewhere, ready to run and not to train."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        missing = [name for name in MEMBERS if not (folder / name).is_dir()]
+        if missing:
+            raise InputError(f"{folder} lacks {', '.join(missing)}; a family has {', '.join(MEMBERS)}")
+        self.folder, self.device = folder, device
+
+    def _ready(self, model: Any) -> Any:
+        import torch
+
+        memory_format = torch.channels_last if any(p.ndim == 4 for p in model.parameters()) else torch.contiguous_format
+        return model.float().eval().requires_grad_(False).to(self.device, memory_format=memory_format)
+
+    @cached_property
+    def vae(self) -> Any:
+        from toffee_hf.models.toffee_autoencoder import ToffeeAutoencoder
+
+        return self._ready(ToffeeAutoencoder.from_pretrained(self.folder / "vae"))
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        from transformers import CLIPTokenizer
+
+        return CLIPTokenizer.from_pretrained(self.folder / "tokenizer")
+
+    @cached_property
+    def clip(self) -> Any:
+        from transformers import CLIPModel
+
+        return self._ready(CLIPModel.from_pretrained(self.folder / "clip"))
+
+    @property
+    def text_encoder(self) -> Any:
+        return self.clip.text_model
+
+    @cached_property
+    def unet(self) -> Any:
+        from diffusers import UNet2DConditionModel
+
+        return self._ready(UNet2DConditionModel.from_pretrained(self.folder / "unet"))
+
+    @cached_property
+    def controlnet(self) -> Any:
+        from diffusers import ControlNetModel
+
+        return self._ready(ControlNetModel.from_pretrained(self.folder / "controlnet"))
+
+    @cached_property
+    def refiner_unet(self) -> Any:
+        from toffee_hf.models.toffee_refiner_unet import ToffeeRefinerUNet
+
+        return self._ready(ToffeeRefinerUNet.from_pretrained(self.folder / "refiner"))
+
+    @cached_property
+    def view_unet(self) -> Any:
+        from toffee_hf.models.toffee_view_unet import ToffeeViewUNet
+
+        return self._ready(ToffeeViewUNet.from_pretrained(self.folder / "view"))
+
+    @cached_property
+    def dino(self) -> Any:
+        from transformers import Dinov2Model
+
+        return self._ready(Dinov2Model.from_pretrained(self.folder / "dino"))
+
+    @cached_property
+    def depth(self) -> Any:
+        from transformers import DepthAnythingForDepthEstimation
+
+        return self._ready(DepthAnythingForDepthEstimation.from_pretrained(self.folder / "depth"))
+
+    @cached_property
+    def segmenter(self) -> Any:
+        from toffee_hf.models.toffee_segmenter import ToffeeSegmenter
+
+        return self._ready(ToffeeSegmenter.from_pretrained(self.folder / "segmenter"))
+
+    def scheduler(self) -> Any:
+        """A new scheduler, since pipelines keep state in theirs."""
+        from diffusers import DDIMScheduler
+
+        return DDIMScheduler.from_pretrained(self.folder / "scheduler")
+
+    @cached_property
+    def draft_pipeline(self) -> Any:
+        """The stock depth-ControlNet pipeline of diffusers."""
+        from diffusers import StableDiffusionControlNetPipeline
+
+        return _quiet(StableDiffusionControlNetPipeline(
+            vae=self.vae, text_encoder=self.text_encoder, tokenizer=self.tokenizer, unet=self.unet,
+            controlnet=self.controlnet, scheduler=self.scheduler(), safety_checker=None, feature_extractor=None,
+            requires_safety_checker=False))
+
+    @cached_property
+    def refiner_pipeline(self) -> ToffeeRefinerPipeline:
+        from toffee_hf.pipelines.pipeline_toffee_refiner import ToffeeRefinerPipeline
+
+        return _quiet(ToffeeRefinerPipeline(self.vae, self.text_encoder, self.tokenizer, self.refiner_unet, self.dino,
+                                            self.scheduler()))
+
+    @cached_property
+    def view_pipeline(self) -> ToffeeViewPipeline:
+        from toffee_hf.pipelines.pipeline_toffee_view import ToffeeViewPipeline
+
+        return _quiet(ToffeeViewPipeline(self.vae, self.text_encoder, self.tokenizer, self.view_unet, self.dino,
+                                         self.scheduler()))
+
+
+def _quiet(pipeline: Any) -> Any:
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline

@@ -1,0 +1,211 @@
+"""The Refiner: gives a draft, which obeys the prompt, the details of one particular subject. Imports nothing of Toffee.
+
+For each patch of the draft's subject the best matching patches of the reference are found by deep features and place;
+their shallow features (appearance) form a grid that conditions the denoising of the noised draft. Outside the subject
+the draft is kept.
+Shape suffixes: B batch, C latent channels, F features of a patch, P patches, H, W pixels, h, w latent cells.
+Source of the idea: Toffee, arXiv 2406.09305, section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from diffusers import DDIMScheduler, DiffusionPipeline
+from diffusers.image_processor import VaeImageProcessor
+from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+Transfer = Literal["full", "pattern", "palette"]
+TRANSFERS: tuple[Transfer, ...] = ("full", "pattern", "palette")
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+LUMINANCE = (0.299, 0.587, 0.114)
+BLUR_PX = 12                          # of the palette transfer, in a picture of 128 pixels
+
+
+def mask_box(mask_B1HW: Tensor, threshold: float = 0.5) -> Tensor:
+    """Tight boxes (B, 4) as x0, y0, x1, y1 in [-1, 1] around a mask; the whole frame where the mask is empty."""
+    inside = mask_B1HW[:, 0] > threshold
+    return torch.cat([_ends(inside.any(1)), _ends(inside.any(2))], -1)[:, [0, 2, 1, 3]]
+
+
+def _ends(occupied_BN: Tensor) -> Tensor:
+    """First and last occupied cell of each line as edges in [-1, 1], (B, 2)."""
+    n = occupied_BN.shape[-1]
+    first = occupied_BN.float().argmax(-1)
+    last = n - occupied_BN.flip(-1).float().argmax(-1)
+    edges = torch.stack([first, last], -1).float() / n * 2 - 1
+    return torch.where(occupied_BN.any(-1, keepdim=True), edges, edges.new_tensor((-1.0, 1.0)))
+
+
+def box_to_box(output_B4: Tensor, source_B4: Tensor) -> Tensor:
+    """The affine map (B, 2, 3) under which `warp` fills the output box with what the source box holds."""
+    out_centre, out_half = (output_B4[:, :2] + output_B4[:, 2:]) / 2, (output_B4[:, 2:] - output_B4[:, :2]) / 2
+    in_centre, in_half = (source_B4[:, :2] + source_B4[:, 2:]) / 2, (source_B4[:, 2:] - source_B4[:, :2]) / 2
+    scale = in_half / out_half.clamp_min(1e-3)
+    shift = in_centre - scale * out_centre
+    zero = torch.zeros_like(scale[:, 0])
+    return torch.stack([torch.stack([scale[:, 0], zero, shift[:, 0]], -1),
+                        torch.stack([zero, scale[:, 1], shift[:, 1]], -1)], 1)
+
+
+def warp(x_BCHW: Tensor, affine_B23: Tensor) -> Tensor:
+    """Sample x where `affine` sends the output's coordinates; zero outside."""
+    grid = F.affine_grid(affine_B23, list(x_BCHW.shape), align_corners=False)
+    return F.grid_sample(x_BCHW, grid, align_corners=False)
+
+
+def blurred(x: Tensor, reach: int) -> Tensor:
+    """Three box blurs of 2 · (reach // 3) + 1 pixels: nearly a Gaussian."""
+    r = max(1, reach // 3)
+    for _ in range(3):
+        x = F.avg_pool2d(F.pad(x, (r, r, r, r), mode="replicate"), 2 * r + 1, 1)
+    return x
+
+
+def limited(reference_B3HW: Tensor, seen_B1HW: Tensor, transfer_B: Tensor) -> Tensor:
+    """What of the reference its transfer allows: all of it, its luminance, or its blurred colours.
+
+    transfer: (B,) indices into TRANSFERS.
+    """
+    reach = BLUR_PX * reference_B3HW.shape[-1] // 128
+    grey = (reference_B3HW * reference_B3HW.new_tensor(LUMINANCE)[:, None, None]).sum(1, keepdim=True)
+    paint = blurred(reference_B3HW * seen_B1HW, reach) / blurred(seen_B1HW, reach).clamp_min(1e-3)
+    kind = transfer_B[:, None, None, None]
+    return torch.where(kind == 1, grey.expand_as(reference_B3HW), torch.where(kind == 2, paint, reference_B3HW))
+
+
+def encoder_pixels(x_B3HW: Tensor) -> Tensor:
+    """Pictures in [-1, 1] with ImageNet's mean and deviation."""
+    mean, std = (x_B3HW.new_tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+    return ((x_B3HW + 1) / 2 - mean) / std
+
+
+def appearance(encoder: Any, x_B3HW: Tensor) -> Tensor:
+    """Linear patch embeddings without positions, (B, F, h, w): how each patch looks, magnitude kept."""
+    return encoder.embeddings.patch_embeddings.projection(encoder_pixels(x_B3HW))
+
+
+def parts(encoder: Any, x_B3HW: Tensor) -> Tensor:
+    """L2-normalised features of the last layer, (B, P, F): which part each patch shows."""
+    tokens = encoder(encoder_pixels(x_B3HW)).last_hidden_state
+    return F.normalize(tokens[:, 1:].float(), dim=-1)
+
+
+def matched(draft_BPF: Tensor, reference_BPF: Tensor, seen_BP: Tensor, side: int, *, top_k: int, temperature: float,
+            threshold: float, nearness: float) -> tuple[Tensor, Tensor]:
+    """For each draft patch, weights over the reference's patches (B, P, P) and whether a match was found (B, P).
+
+    Affinity is the cosine plus `nearness` · exp(-d² / 2) with d the distance in patches; softmax over the best `top_k` at
+    `temperature`. Patches whose best cosine is under `threshold` are not found.
+    """
+    cosine = draft_BPF @ reference_BPF.transpose(1, 2)
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    place = torch.stack([y, x], -1).flatten(0, 1).to(cosine)
+    affinity = cosine + nearness * torch.exp(-torch.cdist(place, place).square() / 2)
+    affinity = affinity.masked_fill(~seen_BP[:, None, :], -1e4)
+    best, where = affinity.topk(top_k, dim=-1)
+    weights = torch.zeros_like(affinity).scatter(-1, where, (best / temperature).softmax(-1))
+    reached = cosine.masked_fill(~seen_BP[:, None, :], -1e4).gather(-1, where[..., :1]).squeeze(-1)
+    return weights, (reached >= threshold) & seen_BP.any(-1, keepdim=True)
+
+
+class ToffeeRefinerPipeline(DiffusionPipeline):
+    """Restores a subject's details in drafts.
+
+    vae: autoencoder; text_encoder, tokenizer: of the prompt; unet: ToffeeRefinerUNet; encoder: Dinov2Model whose patch grid
+    is the latents' grid; scheduler: DDIM.
+    """
+
+    model_cpu_offload_seq = "text_encoder->encoder->unet->vae"
+
+    def __init__(self, vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, encoder: Any, scheduler: DDIMScheduler) -> None:
+        super().__init__()
+        self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, encoder=encoder,
+                              scheduler=scheduler)
+        self.image_processor = VaeImageProcessor(vae_scale_factor=8)
+
+    def feature_grid(self, draft_B3HW: Tensor, mask_B1HW: Tensor, reference_B3HW: Tensor, reference_mask_B1HW: Tensor,
+                     transfer_B: Tensor, *, top_k: int, temperature: float, threshold: float, nearness: float
+                     ) -> tuple[Tensor, Tensor]:
+        """The reference's appearance laid out as the draft needs it (B, F, h, w), and where it is known (B, 1, h, w)."""
+        lay = box_to_box(mask_box(mask_B1HW), mask_box(reference_mask_B1HW))
+        reference, seen = warp(reference_B3HW * reference_mask_B1HW, lay), warp(reference_mask_B1HW, lay)
+        shallow = appearance(self.encoder, limited(reference, seen, transfer_B) * seen)
+        side = shallow.shape[-1]
+        seen_grid = F.adaptive_avg_pool2d(seen, side)
+        weights, found = matched(parts(self.encoder, draft_B3HW * mask_B1HW), parts(self.encoder, reference),
+                                 seen_grid.flatten(1) > 0.05, side, top_k=top_k, temperature=temperature,
+                                 threshold=threshold, nearness=nearness)
+        mixed = (weights.to(shallow) @ shallow.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, (side, side))
+        inside = F.adaptive_avg_pool2d(mask_B1HW, side) > 0.05
+        known = (found.unflatten(1, (side, side)).unsqueeze(1) & inside).to(shallow)
+        return mixed * known, known
+
+    @torch.no_grad()
+    def __call__(self, prompt: str | Sequence[str], draft: Tensor, draft_mask: Tensor, reference: Tensor,
+                 reference_mask: Tensor, transfer: Transfer | Sequence[Transfer] = "full", strength: float = 0.6,
+                 num_inference_steps: int = 4, top_k: int = 4, temperature: float = 0.05, threshold: float = -1.0,
+                 nearness: float = 1.0, generator: torch.Generator | list[torch.Generator] | None = None,
+                 draft_latents: Tensor | None = None, output_type: str = "pil", return_dict: bool = True
+                 ) -> ImagePipelineOutput | tuple[Any]:
+        """Refine B drafts.
+
+        draft, reference: (B, 3, H, W) in [-1, 1]; draft_mask, reference_mask: (B, 1, H, W) in [0, 1]; transfer: what the
+        subject gives, one for all or one each; strength: how far the draft is noised, in (0, 1]; threshold: cosine in
+        [-1, 1] under which a patch keeps what the draft has; draft_latents: (B, C, h, w), saves encoding. Raises ValueError for values outside these ranges.
+        output_type: pil, np, pt or latent.
+        """
+        if not 0 < strength <= 1 or num_inference_steps < 1:
+            raise ValueError(f"strength must be in (0, 1] and num_inference_steps >= 1, got {strength}, {num_inference_steps}")
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        transfers = [transfer] * len(prompts) if isinstance(transfer, str) else list(transfer)
+        device = self._execution_device
+        kinds = torch.tensor([TRANSFERS.index(name) for name in transfers], device=device)
+        features, known = self.feature_grid(draft, draft_mask, reference, reference_mask, kinds, top_k=top_k,
+                                            temperature=temperature, threshold=threshold, nearness=nearness)
+        latents = draft_latents
+        if latents is None:
+            latents = self.vae.encode(draft).latent_dist.mode() * self.vae.config.scaling_factor
+        mask = F.adaptive_avg_pool2d(draft_mask, latents.shape[-1])
+        keep = 1 - F.max_pool2d(mask, 3, 1, 1).clamp(0, 1)
+        text = self._text(prompts)
+        refined = self._denoise(latents, keep, text, mask, features, known, strength, num_inference_steps, generator)
+        images: Any = refined
+        if output_type != "latent":
+            decoded = self.vae.decode(refined / self.vae.config.scaling_factor, return_dict=False)[0]
+            images = self.image_processor.postprocess(decoded, output_type=output_type)
+        self.maybe_free_model_hooks()
+        return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+    def _text(self, prompts: list[str]) -> Tensor:
+        """Hidden states of the prompts, (B, N, T)."""
+        ids = self.tokenizer(prompts, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True,
+                             return_tensors="pt").input_ids
+        return self.text_encoder(ids.to(self._execution_device))[0]
+
+    def _denoise(self, draft: Tensor, keep: Tensor, text: Tensor, mask: Tensor, features: Tensor, known: Tensor,
+                 strength: float, steps: int, generator: Any) -> Tensor:
+        """DDIM from the noised draft to clean latents; cells with `keep` 1 stay the draft's (Song et al., 2021, Eq. 12)."""
+        noise = randn_tensor(draft.shape, generator=generator, device=draft.device, dtype=draft.dtype)
+        alphas = self.scheduler.alphas_cumprod.to(draft.device)
+        last = int(strength * (len(alphas) - 1))
+        times = torch.linspace(last, 0, steps + 1)[:-1].long().tolist()
+        alpha = alphas[times[0]].sqrt()
+        x = alpha * draft + (1 - alpha**2).sqrt() * noise
+        clean = draft
+        for i, t in enumerate(self.progress_bar(times)):
+            alpha = alphas[t].sqrt()
+            at = torch.full((len(x),), t, device=x.device)
+            clean = self.unet(x, at, text, draft, mask, features, known, alpha.expand(len(x)))
+            clean = keep * draft + (1 - keep) * clean
+            if i + 1 < len(times):
+                noise = (x - alpha * clean) / (1 - alpha**2).sqrt()
+                alpha = alphas[times[i + 1]].sqrt()
+                x = alpha * clean + (1 - alpha**2).sqrt() * noise
+        return clean

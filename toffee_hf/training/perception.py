@@ -1,0 +1,97 @@
+"""Training of what looks at pictures: depth from one picture, and the mask of the thing that a word names."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import CLIPModel, CLIPTokenizer, DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Model
+
+from toffee_hf.models.toffee_segmenter import ToffeeSegmenter
+from toffee_hf.toy.world import CLASSES
+from toffee_hf.training.loop import Schedule, fit
+from toffee_hf.training.patches import PATCH, dino_pixels
+from toffee_hf.training.pool import Pool
+from toffee_hf.training.text import tokens
+
+ABSENT = 0.2                          # share of training questions that name a class which is not in the picture
+
+
+def depth_config(encoder: Dinov2Model) -> DepthAnythingConfig:
+    """Depth Anything's decoder, narrow, on a backbone of the patch encoder's shape."""
+    backbone = {**encoder.config.to_dict(), "out_indices": [1, 2, 3, 4], "reshape_hidden_states": False,
+                "apply_layernorm": True}
+    backbone.pop("out_features", None)
+    backbone.pop("stage_names", None)
+    return DepthAnythingConfig(backbone_config=backbone, patch_size=PATCH, reassemble_hidden_size=encoder.config.hidden_size,
+                               neck_hidden_sizes=[24, 32, 48, 48], fusion_hidden_size=32, head_hidden_size=16)
+
+
+def train_depth(pool: Pool, encoder: Dinov2Model, schedule: Schedule, folder: Path, seed: int) -> DepthAnythingForDepthEstimation:
+    """Depth from pool pictures in every style; the backbone starts from the patch encoder."""
+    torch.manual_seed(seed)
+    model = DepthAnythingForDepthEstimation(depth_config(encoder))
+    model.backbone.load_state_dict(encoder.state_dict())
+    for layer in [*model.neck.modules(), *model.head.modules()]:
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            layer.reset_parameters()          # the class's own initialisation is too small to train a narrow decoder
+    torch.nn.init.constant_(model.head.conv3.bias, 0.3)
+
+    def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        index = torch.randint(len(pool), (schedule.batch_size,), generator=generator)
+        x, depth, mask = pool.pictures("image", index), pool.planes("depth", index), pool.planes("mask", index)
+        if step % 2:
+            x, depth, mask = x.flip(-1), depth.flip(-1), mask.flip(-1)
+        found = model(pixel_values=dino_pixels(x)).predicted_depth.unsqueeze(1)
+        error = (found - depth).abs() * (1 + 3 * mask)
+        return {"loss": error.mean() + _slopes(found - depth), "mae": (found - depth).abs().mean().detach()}
+
+    fit("depth", model, loss, schedule, folder, seed)
+    return model
+
+
+def _slopes(difference: Tensor) -> Tensor:
+    """Mean absolute gradient of the error, (): edges of depth must lie where they are."""
+    return (difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()) / 2
+
+
+@torch.no_grad()
+def class_embeddings(clip: CLIPModel, tokenizer: CLIPTokenizer, names: tuple[str, ...]) -> Tensor:
+    """Text embeddings (len(names), T) of «a photo of a …»."""
+    text = tokens(tokenizer, [f"a photo of a {name}" for name in names])
+    return clip.get_text_features(**text).pooler_output
+
+
+def train_segmenter(pool: Pool, clip: CLIPModel, tokenizer: CLIPTokenizer, schedule: Schedule, folder: Path, seed: int
+                    ) -> ToffeeSegmenter:
+    """Masks of the named class in pool pictures of every style; ABSENT of the questions have an empty answer."""
+    torch.manual_seed(seed)
+    model = ToffeeSegmenter(text_dim=clip.config.projection_dim).to(memory_format=torch.channels_last)
+    texts = class_embeddings(clip, tokenizer, CLASSES)
+
+    def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        index = torch.randint(len(pool), (schedule.batch_size,), generator=generator)
+        choice = random.Random(f"segmenter/{seed}/{step}")
+        x, mask = pool.pictures("image", index), pool.planes("mask", index)
+        if step % 2:
+            x, mask = x.flip(-1), mask.flip(-1)
+        asked, present = [], []
+        for i in index.tolist():
+            own = CLASSES.index(pool.people[i // 4].class_name)
+            absent = choice.random() < ABSENT
+            asked.append((own + choice.randrange(1, len(CLASSES))) % len(CLASSES) if absent else own)
+            present.append(0.0 if absent else 1.0)
+        mask = mask * torch.tensor(present)[:, None, None, None]
+        logits = model(x.contiguous(memory_format=torch.channels_last), texts[asked])
+        soft = logits.sigmoid()
+        overlap = (2 * (soft * mask).sum((1, 2, 3)) + 1) / (soft.sum((1, 2, 3)) + mask.sum((1, 2, 3)) + 1)
+        total = F.binary_cross_entropy_with_logits(logits, mask) + 0.3 * (1 - overlap).mean()
+        hard, truth = soft > 0.5, mask > 0.5
+        iou = (hard & truth).sum() / (hard | truth).sum().clamp_min(1)
+        return {"loss": total, "iou": iou.float()}
+
+    fit("segmenter", model, loss, schedule, folder, seed)
+    return model

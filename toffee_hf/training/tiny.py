@@ -1,0 +1,276 @@
+"""Training of the whole tiny family: one pool of toy pictures, one job a model, base first, two lanes or more.
+
+Jobs run in processes of one thread each, as soon as what they need is done. Everything is seeded by step, so the weights
+depend on `minutes` and `seed` alone; a killed run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from toffee_hf.errors import InputError, RunError
+
+REFERENCE_MINUTES = 60                # the budget for which `samples` are stated: two cores for an hour
+POOL_SUBJECTS = 3600
+MIN_AUTOENCODER_DB = 28.0             # inside the subject's mask, held out; under it no diffusion model is worth training
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One model to train. samples: training pictures at REFERENCE_MINUTES; member: its folder in the family, if any."""
+
+    needs: tuple[str, ...]
+    samples: int = 0
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    member: str | None = None
+
+
+JOBS: Mapping[str, Job] = MappingProxyType({
+    "pool": Job(()),
+    "autoencoder": Job(("pool",), 14_400, 16, 8e-4, 0.0, 0.5),
+    "latents": Job(("autoencoder",)),
+    "clip": Job(("pool",), 30_720, 64, 1e-3, 0.05, member="clip"),
+    "base": Job(("latents", "clip"), 60_000, 48, 1e-3, member="unet"),
+    "dino": Job(("pool",), 11_200, 16, 1e-3, 0.05, member="dino"),
+    "segmenter": Job(("clip",), 15_600, 24, 1.5e-3, member="segmenter"),
+    "depth": Job(("dino",), 7_200, 16, 1e-3, member="depth"),
+    "decoder": Job(("latents",), 12_800, 16, 6e-4, 0.0, 0.5, member="vae"),
+    "refiner": Job(("base", "dino"), 18_000, 24, 6e-4, member="refiner"),
+    "controlnet": Job(("base",), 14_400, 32, 1e-3, member="controlnet"),
+    "view": Job(("base", "dino"), 16_000, 24, 6e-4, member="view"),
+})
+
+
+def train_tiny(folder: Path, minutes: float, seed: int, workers: int, only: tuple[str, ...] = ()) -> None:
+    """Run every job that is not done yet, `workers` at a time, in the order of JOBS. Raises RunError where one fails."""
+    unknown = [name for name in only if name not in JOBS]
+    if unknown or minutes <= 0:
+        raise InputError(f"train tiny needs minutes > 0 and jobs out of {', '.join(JOBS)}; got {minutes}, {', '.join(unknown)}")
+    _claim(folder, minutes, seed)
+    waiting = [name for name in (only or JOBS) if not _done(folder, name)]
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        while waiting or running:
+            for name in [n for n in waiting if all(_done(folder, need) for need in JOBS[n].needs)]:
+                if len(running) < workers:
+                    waiting.remove(name)
+                    running[name] = _start(folder, name, minutes, seed)
+            if not running:
+                raise RunError(f"jobs {', '.join(waiting)} wait for jobs that are not done; leave out --only")
+            _reap(folder, running)
+    finally:
+        for process in running.values():
+            process.terminate()
+
+
+def _claim(folder: Path, minutes: float, seed: int) -> None:
+    """A work folder belongs to one budget and seed, since the schedules follow from them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, mine = folder / "budget.json", {"minutes": minutes, "seed": seed}
+    if path.exists() and json.loads(path.read_text()) != mine:
+        raise InputError(f"{folder} holds a training with {path.read_text().strip()}; give the same or another folder")
+    path.write_text(json.dumps(mine) + "\n")
+
+
+def _done(folder: Path, name: str) -> bool:
+    return (folder / f"{name}.done").exists()
+
+
+def _start(folder: Path, name: str, minutes: float, seed: int) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    command = [sys.executable, "-m", "toffee_hf.training.tiny", str(folder), name, str(minutes), str(seed)]
+    return subprocess.Popen(command, env=environment)
+
+
+def _reap(folder: Path, running: dict[str, subprocess.Popen[bytes]]) -> None:
+    """Wait a second for any job to end."""
+    for name, process in list(running.items()):
+        try:
+            status = process.wait(timeout=1.0)
+        except subprocess.TimeoutExpired:
+            continue
+        del running[name]
+        if status != 0 or not _done(folder, name):
+            raise RunError(f"job {name} ended with status {status}; give the same command again to go on")
+
+
+def run_job(folder: Path, name: str, minutes: float, seed: int) -> None:
+    """Run one job in this process and mark it done."""
+    import torch
+
+    from toffee_hf.training.loop import Schedule
+    from toffee_hf.training.pool import Pool, render_pool
+
+    torch.set_num_threads(1)
+    job = JOBS[name]
+    scale = minutes / REFERENCE_MINUTES
+    if name == "pool":
+        render_pool(folder / "pool", max(56, round(POOL_SUBJECTS * min(1.0, scale))), os.cpu_count() or 1)
+    else:
+        schedule = Schedule(steps=max(2, round(job.samples * scale / job.batch_size)), learning_rate=job.learning_rate,
+                            batch_size=job.batch_size, weight_decay=job.weight_decay, clip=job.clip)
+        TRAINERS[name](_Desk(folder, Pool(folder / "pool"), schedule, seed))
+    (folder / f"{name}.done").touch()
+
+
+class _Desk:
+    """What a job works with: the pool, its schedule, and the models that earlier jobs left."""
+
+    def __init__(self, folder: Path, pool: Any, schedule: Any, seed: int) -> None:
+        self.folder, self.pool, self.schedule, self.seed = folder, pool, schedule, seed
+
+    def save(self, model: Any, name: str) -> None:
+        model.save_pretrained(self.folder / "models" / name)
+
+    def load(self, cls: Any, name: str) -> Any:
+        model = cls.from_pretrained(self.folder / "models" / name)
+        return model.eval() if hasattr(model, "eval") else model
+
+    @property
+    def autoencoder(self) -> Any:
+        from toffee_hf.models.toffee_autoencoder import ToffeeAutoencoder
+
+        return self.load(ToffeeAutoencoder, "autoencoder")
+
+    @property
+    def text(self) -> tuple[Any, Any]:
+        """Tokenizer and CLIP."""
+        from transformers import CLIPModel, CLIPTokenizer
+
+        return self.load(CLIPTokenizer, "tokenizer"), self.load(CLIPModel, "clip")
+
+    def captions(self, name: str) -> Any:
+        from toffee_hf.training.diffusion import Captions
+
+        tokenizer, clip = self.text
+        return Captions(self.pool, tokenizer, clip.text_model, f"{name}/{self.seed}")
+
+    @property
+    def base(self) -> Any:
+        from diffusers import UNet2DConditionModel
+
+        return self.load(UNet2DConditionModel, "unet")
+
+    @property
+    def dino(self) -> Any:
+        from transformers import Dinov2Model
+
+        return self.load(Dinov2Model, "dino").requires_grad_(False)
+
+
+def _autoencoder(desk: _Desk) -> None:
+    from toffee_hf.training.autoencoder import train_autoencoder
+
+    desk.save(train_autoencoder(desk.pool, desk.schedule, desk.folder / "autoencoder", desk.seed), "autoencoder")
+
+
+def _latents(desk: _Desk) -> None:
+    import torch
+
+    from toffee_hf.training.pool import encode_pool
+
+    encode_pool(desk.pool, desk.autoencoder.to(memory_format=torch.channels_last))
+
+
+def _decoder(desk: _Desk) -> None:
+    import torch
+
+    from toffee_hf.training.autoencoder import train_decoder
+
+    model = desk.autoencoder.to(memory_format=torch.channels_last)
+    desk.save(train_decoder(desk.pool, model, desk.schedule, desk.folder / "decoder", desk.seed), "vae")
+
+
+def _clip(desk: _Desk) -> None:
+    from toffee_hf.toy.captions import corpus
+    from toffee_hf.training.text import train_clip, train_tokenizer
+
+    tokenizer = train_tokenizer(corpus(), desk.folder / "models" / "tokenizer")
+    desk.save(train_clip(desk.pool, tokenizer, desk.schedule, desk.folder / "clip", desk.seed), "clip")
+
+
+def _dino(desk: _Desk) -> None:
+    from toffee_hf.training.patches import train_patches
+
+    desk.save(train_patches(desk.pool, desk.schedule, desk.folder / "dino", desk.seed), "dino")
+
+
+def _segmenter(desk: _Desk) -> None:
+    from toffee_hf.training.perception import train_segmenter
+
+    tokenizer, clip = desk.text
+    desk.save(train_segmenter(desk.pool, clip, tokenizer, desk.schedule, desk.folder / "segmenter", desk.seed), "segmenter")
+
+
+def _depth(desk: _Desk) -> None:
+    from toffee_hf.training.perception import train_depth
+
+    desk.save(train_depth(desk.pool, desk.dino, desk.schedule, desk.folder / "depth", desk.seed), "depth")
+
+
+def _base(desk: _Desk) -> None:
+    from toffee_hf.training.diffusion import noise_schedule, train_base
+
+    desk.save(noise_schedule(), "scheduler")
+    desk.save(train_base(desk.pool, desk.captions("base"), desk.schedule, desk.folder / "base", desk.seed), "unet")
+
+
+def _controlnet(desk: _Desk) -> None:
+    from toffee_hf.training.diffusion import train_controlnet
+
+    found = train_controlnet(desk.pool, desk.captions("controlnet"), desk.base, desk.schedule, desk.folder / "controlnet",
+                             desk.seed)
+    desk.save(found, "controlnet")
+
+
+def _refiner(desk: _Desk) -> None:
+    from toffee_hf.training.diffusion import train_refiner
+
+    found = train_refiner(desk.pool, desk.captions("refiner"), desk.base, desk.autoencoder, desk.dino, desk.schedule,
+                          desk.folder / "refiner", desk.seed)
+    desk.save(found, "refiner")
+
+
+def _view(desk: _Desk) -> None:
+    from toffee_hf.training.diffusion import train_view
+
+    found = train_view(desk.pool, desk.captions("view"), desk.base, desk.dino, desk.schedule, desk.folder / "view", desk.seed)
+    desk.save(found, "view")
+
+
+TRAINERS: Mapping[str, Callable[[_Desk], None]] = MappingProxyType({
+    "autoencoder": _autoencoder, "latents": _latents, "decoder": _decoder, "clip": _clip, "dino": _dino,
+    "segmenter": _segmenter, "depth": _depth, "base": _base, "controlnet": _controlnet, "refiner": _refiner, "view": _view,
+})
+
+
+def install(folder: Path, family: Path) -> int:
+    """Write the trained members to `family` as fp16 safetensors; returns the bytes written."""
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    members = [job.member for job in JOBS.values() if job.member] + ["tokenizer", "scheduler"]
+    for member in members:
+        target = family / member
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(folder / "models" / member, target)
+        for path in target.glob("*.safetensors"):
+            tensors = {k: v.half() if v.is_floating_point() else v for k, v in load_file(path).items()}
+            save_file(tensors, path, metadata={"format": "pt"})
+    return sum(path.stat().st_size for path in family.rglob("*") if path.is_file())
+
+
+if __name__ == "__main__":
+    run_job(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), int(sys.argv[4]))
