@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 
-TURNS = (("turned to the left", 1.1), ("turned to the right", -1.1))    # words of a pose prompt, radians about the vertical
+# Words of a pose prompt, radians about the vertical.
+TURNS = (("turned to the left", 1.1), ("turned to the right", -1.1))
 
 
 def toy_prompt(seed: int, category: str, class_name: str) -> str:

@@ -22,7 +22,8 @@ class Bounds:
     def __post_init__(self) -> None:
         for low in (self.low, *(value for _, value in self.lows)):
             if not -1 <= low <= self.high <= 1:
-                raise RecipeError(f"bounds on {self.score} need -1 <= low <= high <= 1, got low {low}, high {self.high}")
+                raise RecipeError(
+                    f"bounds on {self.score} need -1 <= low <= high <= 1, got low {low}, high {self.high}")
 
     def __call__(self, scores: Scores, category: str) -> Verdict:
         value = scores.get(self.score)

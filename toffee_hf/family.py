@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from toffee_hf.errors import InputError
 
-if TYPE_CHECKING:
-    from toffee_hf.pipelines.pipeline_toffee_refiner import ToffeeRefinerPipeline
-    from toffee_hf.pipelines.pipeline_toffee_view import ToffeeViewPipeline
-
 TINY = Path(__file__).parent / "weights" / "tiny"
-MEMBERS = ("vae", "tokenizer", "clip", "unet", "controlnet", "refiner", "view", "dino", "depth", "segmenter", "scheduler")
+MEMBERS = ("vae", "tokenizer", "clip", "unet", "controlnet", "refiner", "view", "dino", "depth", "segmenter",
+           "scheduler")
 
 
 @cache
@@ -129,18 +126,22 @@ class Family:
             requires_safety_checker=False))
 
     @cached_property
-    def refiner_pipeline(self) -> ToffeeRefinerPipeline:
+    def refiner_pipeline(self) -> Any:
+        """`ToffeeRefinerPipeline`."""
         from toffee_hf.pipelines.pipeline_toffee_refiner import ToffeeRefinerPipeline
 
-        return _quiet(ToffeeRefinerPipeline(self.vae, self.text_encoder, self.tokenizer, self.refiner_unet, self.dino,
-                                            self.scheduler()))
+        pipeline = ToffeeRefinerPipeline(self.vae, self.text_encoder, self.tokenizer, self.refiner_unet, self.dino,
+                                         self.scheduler())
+        return _quiet(pipeline)
 
     @cached_property
-    def view_pipeline(self) -> ToffeeViewPipeline:
+    def view_pipeline(self) -> Any:
+        """`ToffeeViewPipeline`."""
         from toffee_hf.pipelines.pipeline_toffee_view import ToffeeViewPipeline
 
-        return _quiet(ToffeeViewPipeline(self.vae, self.text_encoder, self.tokenizer, self.view_unet, self.dino,
-                                         self.scheduler()))
+        pipeline = ToffeeViewPipeline(self.vae, self.text_encoder, self.tokenizer, self.view_unet, self.dino,
+                                      self.scheduler())
+        return _quiet(pipeline)
 
 
 def _quiet(pipeline: Any) -> Any:

@@ -13,10 +13,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     models = parser.add_subparsers(metavar="MODEL", required=True, parser_class=type(parser))
     tiny = models.add_parser("tiny", help="every model of the embedded recipe, from the toy world", allow_abbrev=False)
     add = tiny.add_argument
-    add("--minutes", type=float, default=60.0, metavar="M", help="budget on two cores; schedules scale (default: %(default)s)")
-    add("--folder", type=Path, default=Path("runs/tiny"), metavar="DIR", help="checkpoints and the pool (default: %(default)s)")
+    add("--minutes", type=float, default=60.0, metavar="M",
+        help="budget on two cores; schedules scale (default: %(default)s)")
+    add("--folder", type=Path, default=Path("runs/tiny"), metavar="DIR",
+        help="checkpoints and the pool (default: %(default)s)")
     add("--seed", type=int, default=0, metavar="S")
-    add("--workers", type=int, default=cpu_cores(), metavar="W", help="jobs at a time, one thread each (default: cores)")
+    add("--workers", type=int, default=cpu_cores(), metavar="W",
+        help="jobs at a time, one thread each (default: cores)")
     add("--only", default="", metavar="JOB,…", help="only these jobs; what they need must be done")
     add("--install", type=Path, default=None, metavar="DIR", help="then write the family as fp16 to DIR")
     tiny.set_defaults(run=train_tiny)

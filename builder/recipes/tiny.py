@@ -32,7 +32,8 @@ def tiny() -> Recipe:
             Draft(family="tiny", steps=12, guidance=3.0),
             Refine(family="tiny", transfers=(("background", "full"), ("style", "full"), ("pose", "full"),
                                            ("colour", "pattern"), ("texture", "palette")),
-                   strength=0.6, steps=4, top_k=4, temperature=0.05, threshold=-1.0, nearness=1.0, margin_px=5, feather_px=3),
+                   strength=0.6, steps=4, top_k=4, temperature=0.05, threshold=-1.0, nearness=1.0, margin_px=5,
+                   feather_px=3),
             TargetMask(family="tiny"),
             Score(family="tiny"),
         ),
@@ -43,6 +44,6 @@ def tiny() -> Recipe:
             Bounds(score="copy", high=0.9, below="identity_lost", above="copy_paste"),
             Bounds(score="clip_t", low=0.2, below="prompt_missed", above="prompt_missed"),
         ),
-        weights=(Weight(name="tiny family", licence="apache-2.0", source="trained by this repository (`toffee train tiny`)",
-                        path=TINY),),
+        weights=(Weight(name="tiny family", licence="apache-2.0", path=TINY,
+                        source="trained by this repository (`toffee train tiny`)"),),
         seconds_per_pair=1.0, bytes_per_pair=60_000)

@@ -30,8 +30,9 @@ class Draft:
         depth = estimate_depth(family.depth, pixels(batch["posed"], family.device))
         picture = control_picture(depth, plane(batch["posed_mask"], family.device))
         latents = family.draft_pipeline(
-            [pair.prompt for pair in batch.pairs], picture, num_inference_steps=self.steps, guidance_scale=self.guidance,
-            controlnet_conditioning_scale=self.control, generator=batch.generators(self.name), output_type="latent",
+            [pair.prompt for pair in batch.pairs], picture, num_inference_steps=self.steps,
+            guidance_scale=self.guidance, controlnet_conditioning_scale=self.control,
+            generator=batch.generators(self.name), output_type="latent",
             height=picture.shape[-2], width=picture.shape[-1]).images
         with torch.no_grad():
             drawn = family.vae.decode(latents / family.vae.config.scaling_factor, return_dict=False)[0]

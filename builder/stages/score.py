@@ -23,7 +23,8 @@ class TargetMask:
 
         family = open_family(self.family)
         names = [pair.subject.class_name for pair in batch.pairs]
-        masks = subject_masks(family.segmenter, family.clip, family.tokenizer, pixels(batch["target"], family.device), names)
+        x = pixels(batch["target"], family.device)
+        masks = subject_masks(family.segmenter, family.clip, family.tokenizer, x, names)
         return with_scores(batch.with_columns(target_mask=as_masks(masks)), mask_area=masks.mean((1, 2, 3)))
 
 

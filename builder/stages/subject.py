@@ -71,7 +71,8 @@ class SubjectMask:
 
         family = open_family(self.family)
         names = [pair.subject.class_name for pair in batch.pairs]
-        masks = subject_masks(family.segmenter, family.clip, family.tokenizer, pixels(batch["reference"], family.device), names)
+        x = pixels(batch["reference"], family.device)
+        masks = subject_masks(family.segmenter, family.clip, family.tokenizer, x, names)
         area, border = masks.mean((1, 2, 3)).tolist(), border_touch(masks).tolist()
         pieces = [components(m[0].cpu().numpy() > 0.5) for m in masks]
         batch = batch.with_columns(reference_mask=as_masks(masks))

@@ -1,8 +1,8 @@
 """Stage 5, taken first: other views of the reference, where a pair needs one.
 
 A *pose* pair follows the new view: its target shows the subject turned. Of the other pairs a share shows the new view
-as the reference, so that reference and target do not share a layout; where the view lost the subject, the picture itself
-stays the reference.
+as the reference, so that reference and target do not share a layout; where the view lost the subject, the picture
+itself stays the reference.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class View:
         similarity: list[float | None] = [None] * len(batch)
         if wanted:
             drawn = batch.select(wanted)
-            found, found_mask, scores = self._draw(open_family(self.family), drawn, [t or nan for t in turns if t is not None])
+            radians = [turn or nan for turn in turns if turn is not None]
+            found, found_mask, scores = self._draw(open_family(self.family), drawn, radians)
             view[wanted], mask[wanted] = found, found_mask
             for i, value in zip(wanted, scores.tolist(), strict=True):
                 similarity[i] = value
@@ -60,8 +61,9 @@ class View:
         good = torch.tensor([s is not None and s >= self.min_similarity for s in similarity])
         lost = [i for i in range(len(batch)) if pose[i] and not good[i]]
         shows, follows = (good & ~pose).nonzero().flatten(), pose.nonzero().flatten()
-        posed, posed_mask = _replaced(batch["reference"], view, follows), _replaced(batch["reference_mask"], mask, follows)
-        shown, shown_mask = _replaced(batch["reference"], view, shows), _replaced(batch["reference_mask"], mask, shows)
+        picture, outline = batch["reference"], batch["reference_mask"]
+        posed, posed_mask = _replaced(picture, view, follows), _replaced(outline, mask, follows)
+        shown, shown_mask = _replaced(picture, view, shows), _replaced(outline, mask, shows)
         kept = [s if pose[i] or good[i] else None for i, s in enumerate(similarity)]
         batch = batch.with_columns(posed=posed, posed_mask=posed_mask, shown=shown, shown_mask=shown_mask)
         return with_scores(batch, view_dino=kept).reject(lost, "view_mismatch")

@@ -105,8 +105,8 @@ def _method(family: Family, people: list[ToySubject]) -> dict[str, Tensor]:
         targets = targets_of(family, reference, prompts)
         for name, x in targets.items():
             found[f"{kind} prompts: {name}, PSNR in mask"] = psnr_inside(x, truth.x, truth.mask)
-        through = family.vae.pictures(family.vae.latents(truth.x)).clamp(-1, 1)
-        found[f"{kind} prompts: truth through the autoencoder, PSNR in mask"] = psnr_inside(through, truth.x, truth.mask)
+        best = family.vae.pictures(family.vae.latents(truth.x)).clamp(-1, 1)
+        found[f"{kind} prompts: truth through the autoencoder, PSNR in mask"] = psnr_inside(best, truth.x, truth.mask)
     return found
 
 
@@ -132,8 +132,9 @@ def targets_of(family: Family, reference: Pictures, prompts: list[str], **refine
     lay = box_to_box(mask_box(reference.mask), mask_box(reference.mask))
     paste = draft * (1 - reference.mask) + warp(reference.x, lay) * reference.mask
     settings: dict[str, Any] = {"strength": 0.6, "num_inference_steps": 4, **refine}
-    refined = family.refiner_pipeline(prompts, draft, reference.mask, reference.x, reference.mask, draft_latents=latents,
-                                      generator=generators, output_type="pt", **settings).images * 2 - 1
+    refined = family.refiner_pipeline(prompts, draft, reference.mask, reference.x, reference.mask,
+                                      draft_latents=latents, generator=generators, output_type="pt",
+                                      **settings).images * 2 - 1
     return {"draft": draft, "reference pasted": paste, "refined": refined}
 
 
@@ -141,14 +142,15 @@ def _view(family: Family, people: list[ToySubject]) -> dict[str, Tensor]:
     """The View Generator against the reference copied."""
     shots = [reference_shot(s) for s in people]
     turns = [random.Random(f"turn/{s.index}").choice((-1, 1)) * 0.9 for s in people]
-    turned = [replace(shot, camera=replace(shot.camera, yaw=shot.camera.yaw + turn)) for shot, turn in zip(shots, turns, strict=True)]
+    turned = [replace(shot, camera=replace(shot.camera, yaw=shot.camera.yaw + turn))
+              for shot, turn in zip(shots, turns, strict=True)]
     reference, truth = pictures(people, shots), pictures(people, turned)
     view = family.view_pipeline([f"a photo of a {n}" for n in reference.names], reference.x, reference.mask, turns,
                                 generator=[torch.Generator().manual_seed(s.index) for s in people],
                                 output_type="pt").images * 2 - 1
     through = family.vae.pictures(family.vae.latents(truth.x)).clamp(-1, 1)
-    return {f"view by 0.9 rad: {name}, PSNR in mask": psnr_inside(x, truth.x, truth.mask)
-            for name, x in (("reference copied", reference.x), ("view", view), ("truth through the autoencoder", through))}
+    ways = {"reference copied": reference.x, "view": view, "truth through the autoencoder": through}
+    return {f"view by 0.9 rad: {name}, PSNR in mask": psnr_inside(x, truth.x, truth.mask) for name, x in ways.items()}
 
 
 def grid(rows: list[Tensor]) -> Any:

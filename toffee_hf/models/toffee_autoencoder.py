@@ -21,11 +21,16 @@ class _Residual(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        for parameter in self.second.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.second(F.silu(self.first(F.silu(x))))
+
+
+def _bias(layer: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:
+    assert layer.bias is not None
+    return layer.bias
 
 
 class ToffeeAutoencoder(ModelMixin, ConfigMixin):
@@ -63,12 +68,13 @@ class ToffeeAutoencoder(ModelMixin, ConfigMixin):
         spread = ((flat - mean) @ basis.T).std(0)
         with torch.no_grad():
             self.encode_linear.weight.copy_((basis / spread[:, None]).view_as(self.encode_linear.weight))
-            self.encode_linear.bias.copy_(-(basis / spread[:, None]) @ mean)
+            _bias(self.encode_linear).copy_(-(basis / spread[:, None]) @ mean)
             self.decode_linear.weight.copy_((basis * spread[:, None]).view_as(self.decode_linear.weight))
-            self.decode_linear.bias.copy_(mean.view(3, -1).mean(1))
+            _bias(self.decode_linear).copy_(mean.view(3, -1).mean(1))
             for layer in (self.encoder[-1], self.decoder[-2]):
+                assert isinstance(layer, nn.Conv2d)
                 layer.weight.mul_(0.1)
-                layer.bias.zero_()
+                _bias(layer).zero_()
 
     def latents(self, x_BCHW: Tensor) -> Tensor:
         """Latents (B, latent_channels, h, w) of unit variance."""

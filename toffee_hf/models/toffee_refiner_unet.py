@@ -35,9 +35,8 @@ class ToffeeRefinerUNet(ModelMixin, ConfigMixin):
         self.hint = nn.Conv2d(feature_dim, hint_channels, 3, padding=1)
         self.conditioning = nn.Conv2d(latent_channels + 2 + hint_channels, width, 3, padding=1)
         self.to_latents = nn.Conv2d(hint_channels, latent_channels, 3, padding=1)
-        for layer in (self.conditioning, self.to_latents):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for parameter in (*self.conditioning.parameters(), *self.to_latents.parameters()):
+            nn.init.zeros_(parameter)
 
     @classmethod
     def from_unet(cls, unet: UNet2DConditionModel, feature_dim: int, hint_channels: int = 64) -> ToffeeRefinerUNet:

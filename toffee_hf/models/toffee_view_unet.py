@@ -2,7 +2,8 @@
 
 Imports nothing else of Toffee. It predicts velocity. The known view enters as patch tokens beside the text, the
 surroundings as latents with the object's region cut out, the camera, where it is given, as one more token.
-Shape suffixes: B batch, C latent channels, F features of a patch, P patches, N text tokens, T text features, h, w cells.
+Shape suffixes: B batch, C latent channels, F features of a patch, P patches, N text tokens, T text features, h, w
+cells.
 Source of the idea: Toffee, arXiv 2406.09305, section 3 (View Generator, trained on multi-view images).
 """
 
@@ -37,14 +38,14 @@ class ToffeeViewUNet(ModelMixin, ConfigMixin):
         latent_channels, text_dim = self.unet.config.in_channels, self.unet.config.cross_attention_dim
         self.project = nn.Sequential(nn.Linear(feature_dim, text_dim), nn.LayerNorm(text_dim))
         self.place = nn.Parameter(torch.randn(patches, text_dim) * 0.02)
-        self.camera = nn.Sequential(nn.Linear(2 * CAMERA_FREQUENCIES, text_dim), nn.SiLU(), nn.Linear(text_dim, text_dim))
+        self.camera = nn.Sequential(nn.Linear(2 * CAMERA_FREQUENCIES, text_dim), nn.SiLU(),
+                                    nn.Linear(text_dim, text_dim))
         self.no_camera = nn.Parameter(torch.zeros(text_dim))
         time_dim = self.unet.time_embedding.linear_2.out_features
         self.turn = nn.Linear(text_dim, time_dim)
         self.surroundings = nn.Conv2d(latent_channels + 1, self.unet.conv_in.out_channels, 3, padding=1)
-        for layer in (self.surroundings, self.turn):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for parameter in (*self.surroundings.parameters(), *self.turn.parameters()):
+            nn.init.zeros_(parameter)
 
     @classmethod
     def from_unet(cls, unet: UNet2DConditionModel, feature_dim: int, patches: int) -> ToffeeViewUNet:

@@ -101,8 +101,8 @@ def matched(draft_BPF: Tensor, reference_BPF: Tensor, seen_BP: Tensor, side: int
             threshold: float, nearness: float) -> tuple[Tensor, Tensor]:
     """For each draft patch, weights over the reference's patches (B, P, P) and whether a match was found (B, P).
 
-    Affinity is the cosine plus `nearness` · exp(-d² / 2) with d the distance in patches; softmax over the best `top_k` at
-    `temperature`. Patches whose best cosine is under `threshold` are not found.
+    Affinity is the cosine plus `nearness` · exp(-d² / 2) with d the distance in patches; softmax over the best `top_k`
+    at `temperature`. Patches whose best cosine is under `threshold` are not found.
     """
     cosine = draft_BPF @ reference_BPF.transpose(1, 2)
     y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
@@ -118,13 +118,14 @@ def matched(draft_BPF: Tensor, reference_BPF: Tensor, seen_BP: Tensor, side: int
 class ToffeeRefinerPipeline(DiffusionPipeline):
     """Restores a subject's details in drafts.
 
-    vae: autoencoder; text_encoder, tokenizer: of the prompt; unet: ToffeeRefinerUNet; encoder: Dinov2Model whose patch grid
-    is the latents' grid; scheduler: DDIM.
+    vae: autoencoder; text_encoder, tokenizer: of the prompt; unet: ToffeeRefinerUNet; encoder: Dinov2Model whose patch
+    grid is the latents' grid; scheduler: DDIM.
     """
 
     model_cpu_offload_seq = "text_encoder->encoder->unet->vae"
 
-    def __init__(self, vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, encoder: Any, scheduler: DDIMScheduler) -> None:
+    def __init__(self, vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, encoder: Any, scheduler: DDIMScheduler
+                 ) -> None:
         super().__init__()
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, encoder=encoder,
                               scheduler=scheduler)
@@ -133,7 +134,7 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
     def feature_grid(self, draft_B3HW: Tensor, mask_B1HW: Tensor, reference_B3HW: Tensor, reference_mask_B1HW: Tensor,
                      transfer_B: Tensor, *, top_k: int, temperature: float, threshold: float, nearness: float
                      ) -> tuple[Tensor, Tensor]:
-        """The reference's appearance laid out as the draft needs it (B, F, h, w), and where it is known (B, 1, h, w)."""
+        """The reference's appearance laid out as the draft needs it (B, F, h, w); where it is known (B, 1, h, w)."""
         lay = box_to_box(mask_box(mask_B1HW), mask_box(reference_mask_B1HW))
         reference, seen = warp(reference_B3HW * reference_mask_B1HW, lay), warp(reference_mask_B1HW, lay)
         shallow = appearance(self.encoder, limited(reference, seen, transfer_B) * seen)
@@ -156,13 +157,15 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
                  ) -> ImagePipelineOutput | tuple[Any]:
         """Refine B drafts.
 
-        draft, reference: (B, 3, H, W) in [-1, 1]; draft_mask, reference_mask: (B, 1, H, W) in [0, 1]; transfer: what the
-        subject gives, one for all or one each; strength: how far the draft is noised, in (0, 1]; threshold: cosine in
-        [-1, 1] under which a patch keeps what the draft has; draft_latents: (B, C, h, w), saves encoding. Raises ValueError for values outside these ranges.
-        output_type: pil, np, pt or latent.
+        draft, reference: (B, 3, H, W) in [-1, 1]; draft_mask, reference_mask: (B, 1, H, W) in [0, 1]; transfer: what
+        the subject gives, one for all or one each; strength: how far the draft is noised, in (0, 1]; threshold: cosine
+        in [-1, 1] under which a patch keeps what the draft has; draft_latents: (B, C, h, w), saves encoding;
+        output_type: pil, np, pt or latent. Raises ValueError for a strength, a number of steps or a transfer that is
+        not among these.
         """
         if not 0 < strength <= 1 or num_inference_steps < 1:
-            raise ValueError(f"strength must be in (0, 1] and num_inference_steps >= 1, got {strength}, {num_inference_steps}")
+            raise ValueError("strength must be in (0, 1] and num_inference_steps >= 1, "
+                             f"got {strength}, {num_inference_steps}")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         transfers = [transfer] * len(prompts) if isinstance(transfer, str) else list(transfer)
         device = self._execution_device
@@ -191,7 +194,7 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
 
     def _denoise(self, draft: Tensor, keep: Tensor, text: Tensor, mask: Tensor, features: Tensor, known: Tensor,
                  strength: float, steps: int, generator: Any) -> Tensor:
-        """DDIM from the noised draft to clean latents; cells with `keep` 1 stay the draft's (Song et al., 2021, Eq. 12)."""
+        """DDIM (Song et al., 2021, Eq. 12) from noised draft to clean latents; where `keep` is 1, the draft stays."""
         noise = randn_tensor(draft.shape, generator=generator, device=draft.device, dtype=draft.dtype)
         alphas = self.scheduler.alphas_cumprod.to(draft.device)
         last = int(strength * (len(alphas) - 1))

@@ -44,22 +44,24 @@ def subject_patches(mask_B1HW: Tensor, side: int) -> Tensor:
 class ToffeeViewPipeline(DiffusionPipeline):
     """Draws an object from another side in the surroundings of its picture.
 
-    vae: autoencoder; text_encoder, tokenizer: of the prompt; unet: ToffeeViewUNet; encoder: Dinov2Model; scheduler: DDIM
-    of velocity.
+    vae: autoencoder; text_encoder, tokenizer: of the prompt; unet: ToffeeViewUNet; encoder: Dinov2Model; scheduler:
+    DDIM of velocity.
     """
 
     model_cpu_offload_seq = "text_encoder->encoder->unet->vae"
 
-    def __init__(self, vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, encoder: Any, scheduler: DDIMScheduler) -> None:
+    def __init__(self, vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, encoder: Any, scheduler: DDIMScheduler
+                 ) -> None:
         super().__init__()
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, encoder=encoder,
                               scheduler=scheduler)
         self.image_processor = VaeImageProcessor(vae_scale_factor=8)
 
     @torch.no_grad()
-    def __call__(self, prompt: str | Sequence[str], image: Tensor, mask: Tensor, turn: Sequence[float] | Tensor | None = None,
-                 num_inference_steps: int = 12, generator: torch.Generator | list[torch.Generator] | None = None,
-                 output_type: str = "pil", return_dict: bool = True) -> ImagePipelineOutput | tuple[Any]:
+    def __call__(self, prompt: str | Sequence[str], image: Tensor, mask: Tensor,
+                 turn: Sequence[float] | Tensor | None = None, num_inference_steps: int = 12,
+                 generator: torch.Generator | list[torch.Generator] | None = None, output_type: str = "pil",
+                 return_dict: bool = True) -> ImagePipelineOutput | tuple[Any]:
         """New views of B objects.
 
         image: (B, 3, H, W) in [-1, 1]; mask: (B, 1, H, W) in [0, 1], the object; turn: radians about the vertical axis

@@ -30,7 +30,8 @@ def described(class_name: str, design: Design, choice: random.Random) -> str:
     if design.name in MATERIALS:
         return f"{design.name} {class_name}"
     if design.name in GLYPHS:
-        return choice.choice((f"{first} {class_name} with a {second} {design.name}", f"{first} {class_name}", class_name))
+        with_figure = f"{first} {class_name} with a {second} {design.name}"
+        return choice.choice((with_figure, f"{first} {class_name}", class_name))
     return choice.choice((f"{first} and {second} {design.name} {class_name}", f"{first} and {second} {class_name}",
                           f"{design.name} {class_name}", f"{first} {class_name}", class_name))
 
@@ -64,6 +65,6 @@ def corpus(lines: int = 4000) -> list[str]:
     found = []
     for i in range(lines):
         subject = toy_subject("train", i)
-        found.append(caption(subject.class_name, subject.design, choice.choice(list(SCENES)), choice.choice(list(STYLES)),
-                             choice.uniform(-3.1, 3.1), choice))
+        scene, style, yaw = choice.choice(list(SCENES)), choice.choice(list(STYLES)), choice.uniform(-3.1, 3.1)
+        found.append(caption(subject.class_name, subject.design, scene, style, yaw, choice))
     return found

@@ -164,7 +164,9 @@ def gold(p: Point) -> Tensor:
     return torch.lerp(p[0].new_tensor((0.80, 0.56, 0.12)), p[0].new_tensor((0.98, 0.84, 0.42)), t)
 
 
-MATERIALS: Mapping[str, Callable[[Point], Tensor]] = MappingProxyType({"wooden": wood, "marble": marble, "golden": gold})
+MATERIALS: Mapping[str, Callable[[Point], Tensor]] = MappingProxyType({
+    "wooden": wood, "marble": marble, "golden": gold,
+})
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ class Render:
 
 def render(shape: str, params: tuple[float, ...], design: Design, shots: list[Shot], size_px: int = 128,
            device: str = "cpu") -> Render:
-    """Take every shot of one subject. All views are traced together, since they share the subject's distance function."""
+    """Take every shot of one subject. Views are traced at once, since they share the subject's distance function."""
     fine, coarse = 2 * size_px, size_px // 2
     geometry = _Geometry(shape, params, shots, device)
     hit = _fine_hits(geometry, *_cone_march(geometry, coarse), fine)
@@ -186,6 +186,10 @@ def _along(o: Point, d: Point, t: Tensor) -> Point:
     return o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2]
 
 
+def _dot(a: Point, b: Point) -> Tensor:
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
 def _pick(p: Point, chosen: Tensor) -> Point:
     return p[0][chosen], p[1][chosen], p[2][chosen]
 
@@ -221,13 +225,14 @@ def _shade(geometry: _Geometry, hit: _Hit, design: Design, lights: list[Light]) 
     """Lit colour of every hit, (N, 3) in [0, 1]: wrapped Lambert, sky and ground ambient, occlusion, a soft gloss."""
     normal = _normals(geometry, hit.point)
     towards = geometry.to_object(_light_table(lights, "direction", hit.view), hit.view)
-    facing = sum(a * b for a, b in zip(normal, towards, strict=True))
+    facing = _dot(normal, towards)
     lambert = ((facing + 0.25) / 1.25).clamp_min(0)
     probe = 0.12
-    gap = geometry.distance(tuple(p + probe * n for p, n in zip(hit.point, normal, strict=True)))
+    (x, y, z), (nx, ny, nz) = hit.point, normal
+    gap = geometry.distance((x + probe * nx, y + probe * ny, z + probe * nz))
     open_sky = (0.45 + 0.55 * (gap / probe)).clamp(0.3, 1) * (0.75 + 0.25 * (hit.point[1] / 0.3).clamp(0, 1))
-    half = tuple(a - b for a, b in zip(towards, hit.direction, strict=True))
-    gloss = sum(a * b for a, b in zip(normal, half, strict=True)) / solids.length(*half).clamp_min(1e-6)
+    half = towards[0] - hit.direction[0], towards[1] - hit.direction[1], towards[2] - hit.direction[2]
+    gloss = _dot(normal, half) / solids.length(*half).clamp_min(1e-6)
     gloss = gloss.clamp_min(0).pow(36) * 0.22
     ambient = _light_table(lights, "ambient", hit.view) * ((0.75 + 0.25 * normal[1]) * open_sky).unsqueeze(-1)
     key = _light_table(lights, "colour", hit.view)
@@ -240,7 +245,8 @@ def _shadows(geometry: _Geometry, lights: list[Light], ground: Tensor, size_px: 
     side = size_px // 2
     views = len(lights)
     d = geometry.directions(side)
-    t = torch.where(d[..., 1] < -1e-3, -geometry.origin[:, None, None, 1] / d[..., 1].clamp_max(-1e-3), d.new_tensor(99.0))
+    fall = -geometry.origin[:, None, None, 1] / d[..., 1].clamp_max(-1e-3)
+    t = torch.where(d[..., 1] < -1e-3, fall, d.new_tensor(99.0))
     ground_point = geometry.origin[:, None, None, :] + t.unsqueeze(-1) * d
     near = (ground_point[..., 0].square() + ground_point[..., 2].square()) < 3.0
     view = near.nonzero(as_tuple=True)[0]
@@ -285,7 +291,8 @@ def _compose(geometry: _Geometry, background: Tensor, ground: Tensor, subject: T
              lights: list[Light], size_px: int) -> Render:
     views = len(shots)
     ones = torch.ones_like(hit.t).unsqueeze(-1)
-    layers = _scatter(hit, torch.cat([subject, ones, _depth(hit.t).unsqueeze(-1), torch.stack(hit.point, -1)], -1), views)
+    values = torch.cat([subject, ones, _depth(hit.t).unsqueeze(-1), torch.stack(hit.point, -1)], -1)
+    layers = _scatter(hit, values, views)
     colour, mask, depth, coords = layers.split([3, 1, 1, 3], 1)
     photo = background * (1 - mask) + colour
     depth = ground_depth(geometry, ground, size_px) * (1 - mask) + depth
@@ -314,6 +321,7 @@ def _ball(geometry: _Geometry, v: int, ball: Occluder, light: Light, size_px: in
     lambert = ((normal @ o.new_tensor(light.direction) + 0.25) / 1.25).clamp_min(0).unsqueeze(-1)
     ambient = (0.75 + 0.25 * normal[..., 1:2]) * o.new_tensor(light.ambient)
     colour = o.new_tensor(COLOURS[ball.colour]) * (ambient + lambert * o.new_tensor(light.colour))
-    stacked = torch.cat([cover.unsqueeze(-1), colour.clamp(0, 1) * cover.unsqueeze(-1), (_depth(t) * cover).unsqueeze(-1)], -1)
+    inside = cover.unsqueeze(-1)
+    stacked = torch.cat([inside, colour.clamp(0, 1) * inside, (_depth(t) * cover).unsqueeze(-1)], -1)
     pooled = F.avg_pool2d(rearrange(stacked, "h w c -> 1 c h w"), 2)[0]
     return pooled[:1], pooled[1:4], pooled[4:]

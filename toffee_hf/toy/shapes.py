@@ -182,13 +182,14 @@ def cat(p: Point, q: Params) -> Slots:
     y = 0.58 + head * 0.8
     skull = s.ellipsoid(p, (0, y, 0.08), (head + 0.02, head, head))
     mirrored: Point = (abs(p[0]), p[1], p[2])
-    ears = s.capsule(mirrored, (head * 0.55, y + head * 0.6, 0.06), (head * 0.8, y + head + between(0.08, 0.16, q[2]), 0.04),
-                     0.09, 0.02)
+    tip = (head * 0.8, y + head + between(0.08, 0.16, q[2]), 0.04)
+    ears = s.capsule(mirrored, (head * 0.55, y + head * 0.6, 0.06), tip, 0.09, 0.02)
     tail = s.capsule(p, (r * 0.5, 0.1, -0.2), (r + 0.24, between(0.3, 0.55, q[3]), -0.12), 0.075, 0.06)
     paws = s.ellipsoid(mirrored, (0.12, 0.06, r - 0.02), (0.09, 0.07, 0.12))
     muzzle = s.ellipsoid(p, (0, y - 0.07, 0.08 + head * 0.86), (0.09, 0.065, 0.07))
     eyes = s.sphere(mirrored, (head * 0.42, y + 0.04, 0.08 + head * 0.86), 0.045)
-    return {BODY: s.blend(s.blend(body, skull, 0.06), ears, 0.04), ACCENT: s.union(tail, paws), THIRD: muzzle, DARK: eyes}
+    fur = s.blend(s.blend(body, skull, 0.06), ears, 0.04)
+    return {BODY: fur, ACCENT: s.union(tail, paws), THIRD: muzzle, DARK: eyes}
 
 
 SHAPES: Mapping[str, Shape] = MappingProxyType({

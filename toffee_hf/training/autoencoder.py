@@ -43,8 +43,9 @@ def _patches(pool: Pool) -> Tensor:
     return tiles[torch.arange(0, len(tiles), 4)]
 
 
-def train_decoder(pool: Pool, model: ToffeeAutoencoder, schedule: Schedule, folder: Path, seed: int) -> ToffeeAutoencoder:
-    """Go on with the decoder alone: the latents stay as they are, so diffusion models may be trained on them meanwhile."""
+def train_decoder(pool: Pool, model: ToffeeAutoencoder, schedule: Schedule, folder: Path, seed: int
+                  ) -> ToffeeAutoencoder:
+    """Go on with the decoder alone: latents stay as they are, so diffusion models may be trained on them meanwhile."""
     model.requires_grad_(False)
     for part in (model.decoder, model.decode_linear):
         part.requires_grad_(True)
@@ -62,7 +63,7 @@ def train_decoder(pool: Pool, model: ToffeeAutoencoder, schedule: Schedule, fold
 
 
 def _reconstruction(y_BCHW: Tensor, x_BCHW: Tensor, weight_B1HW: Tensor) -> dict[str, Tensor]:
-    """Weighted absolute error plus four times the squared one, and the plain PSNR in dB for pictures in [-1, 1]."""
+    """Weighted squared error with a little of the absolute one, and the plain PSNR in dB for pictures in [-1, 1]."""
     error = y_BCHW - x_BCHW
-    total = (weight_B1HW * (error.abs() + 4 * error.square())).sum() / (3 * weight_B1HW.sum())
+    total = (weight_B1HW * (0.1 * error.abs() + 8 * error.square())).sum() / (3 * weight_B1HW.sum())
     return {"loss": total, "psnr": 10 * torch.log10(4 / F.mse_loss(y_BCHW, x_BCHW).detach())}

@@ -15,9 +15,9 @@ from diffusers import ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer, Dinov2Model
 
-from toffee_hf.perception.depth import control_picture
 from toffee_hf.models.toffee_refiner_unet import ToffeeRefinerUNet
 from toffee_hf.models.toffee_view_unet import ToffeeViewUNet
+from toffee_hf.perception.depth import control_picture
 from toffee_hf.training.loop import Schedule, fit
 from toffee_hf.training.pool import SHOTS, Pool
 from toffee_hf.training.refiner_examples import RefinerExample, refiner_examples
@@ -25,7 +25,8 @@ from toffee_hf.training.view_examples import ViewExample, view_examples
 
 DROP_TEXT = 0.12                      # share of examples that learn without their caption, for guidance
 UNET: dict[str, Any] = {
-    "sample_size": 16, "in_channels": 16, "out_channels": 16, "block_out_channels": (64, 96, 144), "layers_per_block": 1,
+    "sample_size": 16, "in_channels": 16, "out_channels": 16, "block_out_channels": (64, 96, 144),
+    "layers_per_block": 1,
     "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
     "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
     "cross_attention_dim": 192, "attention_head_dim": 4, "norm_num_groups": 8,
@@ -80,12 +81,13 @@ def train_base(pool: Pool, captions: Captions, schedule: Schedule, folder: Path,
     return unet
 
 
-def train_controlnet(pool: Pool, captions: Captions, unet: UNet2DConditionModel, schedule: Schedule, folder: Path, seed: int
-                     ) -> ControlNetModel:
+def train_controlnet(pool: Pool, captions: Captions, unet: UNet2DConditionModel, schedule: Schedule, folder: Path,
+                     seed: int) -> ControlNetModel:
     """Depth of the subject as a control, the base frozen."""
     torch.manual_seed(seed)
     unet = unet.eval().requires_grad_(False)
-    control = ControlNetModel.from_unet(unet, conditioning_channels=3, conditioning_embedding_out_channels=(8, 16, 32, 64))
+    control = ControlNetModel.from_unet(unet, conditioning_channels=3,
+                                        conditioning_embedding_out_channels=(8, 16, 32, 64))
     torch.nn.init.normal_(control.controlnet_cond_embedding.conv_out.weight, std=0.05)
     alphas = noise_schedule().alphas_cumprod
 
@@ -93,7 +95,8 @@ def train_controlnet(pool: Pool, captions: Captions, unet: UNet2DConditionModel,
         index = torch.randint(len(pool), (schedule.batch_size,), generator=generator)
         z = pool.rows("image_latents", index).float()
         picture = control_picture(pool.planes("depth", index), pool.planes("mask", index))
-        t = 999 - (1000 * torch.rand(len(z), generator=generator).square()).long()    # the control matters where noise is strong
+        # the control matters where noise is strong
+        t = 999 - (1000 * torch.rand(len(z), generator=generator).square()).long()
         noisy, velocity, _ = _noised(z, t, alphas, generator)
         text = captions(index, step)
         down, middle = control(noisy, t, text, picture, return_dict=False)
@@ -118,7 +121,8 @@ def train_refiner(pool: Pool, captions: Captions, unet: UNet2DConditionModel, au
         t = torch.randint(100, 850, (len(index),), generator=generator)
         from_draft = (torch.rand(len(index), generator=generator) < 0.5)[:, None, None, None]
         noisy, _, alpha = _noised(torch.where(from_draft, example.draft, example.clean), t, alphas, generator)
-        found = model(noisy, t, captions(index, step), example.draft, example.mask, example.features, example.known, alpha)
+        found = model(noisy, t, captions(index, step), example.draft, example.mask, example.features, example.known,
+                      alpha)
         weight = 0.25 + example.mask
         error = (weight * (found - example.clean).square()).sum() / (weight.sum() * found.shape[1])
         return {"loss": error, "inside": ((found - example.clean).square() * example.mask).sum().detach()
@@ -130,7 +134,7 @@ def train_refiner(pool: Pool, captions: Captions, unet: UNet2DConditionModel, au
 
 def train_view(pool: Pool, captions: Captions, unet: UNet2DConditionModel, encoder: Dinov2Model, schedule: Schedule,
                folder: Path, seed: int) -> ToffeeViewUNet:
-    """Draw one shot of a subject from another shot of it in the same surroundings; the turn is told to three in four."""
+    """Draw one shot of a subject from another shot of it in the same surroundings; three in four are told the turn."""
     torch.manual_seed(seed)
     model = ToffeeViewUNet.from_unet(unet, feature_dim=2 * encoder.config.hidden_size, patches=256)
     alphas = noise_schedule().alphas_cumprod

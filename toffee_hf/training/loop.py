@@ -1,4 +1,4 @@
-"""The training loop that every model of the tiny family shares: seeded by step, so that a resumed run is the same run."""
+"""The training loop that all tiny models share: seeded by step, so that a resumed run is the same run."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def step_generator(name: str, seed: int, step: int) -> torch.Generator:
 def fit(name: str, module: nn.Module, loss: Loss, schedule: Schedule, folder: Path, seed: int = 0) -> nn.Module:
     """Train the parameters of `module` that require gradients; return it with their moving average loaded.
 
-    `loss(step, generator)` gives named scalars, of which "loss" is minimised. State is kept in `folder` (safetensors and
-    JSON, written whole or not at all); a killed run continues to the same parameters as an uninterrupted one.
+    `loss(step, generator)` gives named scalars, of which "loss" is minimised. State is kept in `folder` (safetensors
+    and JSON, written whole or not at all); a killed run continues to the same parameters as an uninterrupted one.
     Raises FloatingPointError when the loss is not finite; the last checkpoint stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,9 +66,10 @@ def fit(name: str, module: nn.Module, loss: Loss, schedule: Schedule, folder: Pa
             group["lr"] = schedule.rate(step)
         terms = loss(step, step_generator(name, seed, step))
         if not torch.isfinite(terms["loss"]):
-            raise FloatingPointError(f"{name}: loss is {terms['loss'].item()} at step {step}; last checkpoint in {folder}")
+            raise FloatingPointError(
+                f"{name}: loss is {terms['loss'].item()} at step {step}; last checkpoint in {folder}")
         optimizer.zero_grad(set_to_none=True)
-        terms["loss"].backward()  # type: ignore[no-untyped-call]
+        terms["loss"].backward()
         torch.nn.utils.clip_grad_norm_(list(trained.values()), schedule.clip, foreach=True)
         optimizer.step()
         decay = min(schedule.ema, (step + 1) / (step + 10))
@@ -92,13 +93,15 @@ def _log(folder: Path, name: str, step: int, schedule: Schedule, terms: dict[str
     print(name, f"{step}/{schedule.steps}", row, flush=True)
 
 
-def _save(folder: Path, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor]) -> None:
+def _save(folder: Path, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor]
+          ) -> None:
     tensors = {f"module.{k}": v for k, v in module.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in average.items()}
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{k}": v for k, v in state.items()}
     part = folder / f"state.{os.getpid()}.part"
-    save_file({k: v.clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}, part, metadata={"step": str(step)})
+    dense = {k: v.clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
+    save_file(dense, part, metadata={"step": str(step)})
     part.replace(folder / "state.safetensors")
 
 

@@ -26,11 +26,13 @@ def depth_config(encoder: Dinov2Model) -> DepthAnythingConfig:
                 "apply_layernorm": True}
     backbone.pop("out_features", None)
     backbone.pop("stage_names", None)
-    return DepthAnythingConfig(backbone_config=backbone, patch_size=PATCH, reassemble_hidden_size=encoder.config.hidden_size,
+    return DepthAnythingConfig(backbone_config=backbone, patch_size=PATCH,
+                               reassemble_hidden_size=encoder.config.hidden_size,
                                neck_hidden_sizes=[24, 32, 48, 48], fusion_hidden_size=32, head_hidden_size=16)
 
 
-def train_depth(pool: Pool, encoder: Dinov2Model, schedule: Schedule, folder: Path, seed: int) -> DepthAnythingForDepthEstimation:
+def train_depth(pool: Pool, encoder: Dinov2Model, schedule: Schedule, folder: Path, seed: int
+                ) -> DepthAnythingForDepthEstimation:
     """Depth from pool pictures in every style; the backbone starts from the patch encoder."""
     torch.manual_seed(seed)
     model = DepthAnythingForDepthEstimation(depth_config(encoder))

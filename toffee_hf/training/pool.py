@@ -115,8 +115,8 @@ def encode_pool(pool: Pool, autoencoder: Any, batch_size: int = 64) -> None:
     target = pool.folder / "image_latents.npy"
     if not target.exists():
         starts = tqdm(range(0, len(pool), batch_size), desc="encode", disable=None)
-        latents = [autoencoder.latents(pool.pictures("image", torch.arange(i, min(i + batch_size, len(pool))))).half().numpy()
-                   for i in starts]
+        batches = (torch.arange(i, min(i + batch_size, len(pool))) for i in starts)
+        latents = [autoencoder.latents(pool.pictures("image", batch)).half().numpy() for batch in batches]
         part = target.with_suffix(".part")
         with part.open("wb") as file:
             np.save(file, np.concatenate(latents))

@@ -2,7 +2,8 @@
 
 The picture is the target. Its *draft* keeps layout, light and surroundings but has wrong details; its *reference* is an
 altered copy (moved, relit, without the style) whose patch features say how the subject looks. What may be trusted of
-the reference depends on the transfer: `full` everything, `pattern` its design without colour, `palette` its colours only.
+the reference depends on the transfer: `full` everything, `pattern` its design without colour, `palette` its colours
+only.
 """
 
 from __future__ import annotations
@@ -51,10 +52,12 @@ def refiner_examples(pool: Pool, index: Tensor, autoencoder: Any, encoder: Dinov
     reference = limited(reference, seen, transfer)
     seen_grid = F.avg_pool2d(seen, 8)
     features = appearance(encoder, reference * seen)
-    dropped = torch.rand(seen_grid.shape, generator=generator) < 0.15 * torch.rand(len(index), 1, 1, 1, generator=generator)
+    dropped = (torch.rand(seen_grid.shape, generator=generator)
+               < 0.15 * torch.rand(len(index), 1, 1, 1, generator=generator))
     known = (seen_grid > 0.05).float() * (~dropped)
-    draft = autoencoder.latents(degraded(image, mask, transfer, generator).contiguous(memory_format=torch.channels_last))
-    return RefinerExample(pool.rows("image_latents", index).float(), draft, F.avg_pool2d(mask, 8), features * known, known)
+    worse = degraded(image, mask, transfer, generator).contiguous(memory_format=torch.channels_last)
+    draft, clean = autoencoder.latents(worse), pool.rows("image_latents", index).float()
+    return RefinerExample(clean, draft, F.avg_pool2d(mask, 8), features * known, known)
 
 
 def altered(photo: Tensor, mask: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -73,7 +76,8 @@ def altered(photo: Tensor, mask: Tensor, generator: torch.Generator) -> tuple[Te
 def relit(x: Tensor, generator: torch.Generator) -> Tensor:
     """Pictures in [-1, 1] under another light: tint, exposure and a gradient across the frame."""
     b, _, h, w = x.shape
-    gain = torch.exp(0.25 * torch.randn(b, 1, 1, 1, generator=generator) + 0.13 * torch.randn(b, 3, 1, 1, generator=generator))
+    gain = torch.exp(0.25 * torch.randn(b, 1, 1, 1, generator=generator)
+                     + 0.13 * torch.randn(b, 3, 1, 1, generator=generator))
     slope = 0.25 * torch.randn(b, 2, generator=generator)
     ramp = slope[:, :1, None] * torch.linspace(-1, 1, w) + slope[:, 1:, None] * torch.linspace(-1, 1, h)[:, None]
     return (((x + 1) / 2 * gain * torch.exp(ramp)[:, None]).clamp(0, 1) * 2 - 1)
@@ -86,7 +90,8 @@ def degraded(image: Tensor, mask: Tensor, transfer: Tensor, generator: torch.Gen
     smooth = blurred(image * mask, 9) / weight
     light = ((smooth.mean(1, keepdim=True) + 1) / 2).clamp(0.05, 1)
     cells = int(torch.randint(2, 9, (1,), generator=generator))
-    paint = F.interpolate(torch.rand(b, 3, cells, cells, generator=generator), (h, w), mode="bilinear", align_corners=False)
+    paint = torch.rand(b, 3, cells, cells, generator=generator)
+    paint = F.interpolate(paint, (h, w), mode="bilinear", align_corners=False)
     hard = (torch.rand(b, 1, 1, 1, generator=generator) < 0.5).float()
     paint = hard * (0.15 + 0.75 * (paint > 0.5).float()) + (1 - hard) * paint
     wrong = (paint * (0.35 + light) * 2 - 1).clamp(-1, 1)

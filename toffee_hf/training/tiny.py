@@ -1,7 +1,7 @@
 """Training of the whole tiny family: one pool of toy pictures, one job a model, base first, two lanes or more.
 
-Jobs run in processes of one thread each, as soon as what they need is done. Everything is seeded by step, so the weights
-depend on `minutes` and `seed` alone; a killed run goes on where it was.
+Jobs run in processes of one thread each, as soon as what they need is done. Everything is seeded by step, so the
+weights depend on `minutes` and `seed` alone; a killed run goes on where it was.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from toffee_hf.errors import InputError, RunError
 
 REFERENCE_MINUTES = 60                # the budget for which `samples` are stated: two cores for an hour
 POOL_SUBJECTS = 3600
-MIN_AUTOENCODER_DB = 28.0             # inside the subject's mask, held out; under it no diffusion model is worth training
+MIN_AUTOENCODER_DB = 28.0             # in the subject's mask, held out; under it no diffusion model is worth training
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +38,14 @@ class Job:
 
 JOBS: Mapping[str, Job] = MappingProxyType({
     "pool": Job(()),
-    "autoencoder": Job(("pool",), 14_400, 16, 8e-4, 0.0, 0.5),
+    "autoencoder": Job(("pool",), 28_800, 16, 4e-4, 0.0, 0.5),
     "latents": Job(("autoencoder",)),
     "clip": Job(("pool",), 30_720, 64, 1e-3, 0.05, member="clip"),
     "base": Job(("latents", "clip"), 60_000, 48, 1e-3, member="unet"),
     "dino": Job(("pool",), 11_200, 16, 1e-3, 0.05, member="dino"),
     "segmenter": Job(("clip",), 15_600, 24, 1.5e-3, member="segmenter"),
     "depth": Job(("dino",), 7_200, 16, 1e-3, member="depth"),
-    "decoder": Job(("latents",), 12_800, 16, 6e-4, 0.0, 0.5, member="vae"),
+    "decoder": Job(("latents",), 12_800, 16, 4e-4, 0.0, 0.5, member="vae"),
     "refiner": Job(("base", "dino"), 18_000, 24, 6e-4, member="refiner"),
     "controlnet": Job(("base",), 14_400, 32, 1e-3, member="controlnet"),
     "view": Job(("base", "dino"), 16_000, 24, 6e-4, member="view"),
@@ -53,10 +53,11 @@ JOBS: Mapping[str, Job] = MappingProxyType({
 
 
 def train_tiny(folder: Path, minutes: float, seed: int, workers: int, only: tuple[str, ...] = ()) -> None:
-    """Run every job that is not done yet, `workers` at a time, in the order of JOBS. Raises RunError where one fails."""
+    """Run every job not done yet, `workers` at a time, in the order of JOBS. Raises RunError where one fails."""
     unknown = [name for name in only if name not in JOBS]
     if unknown or minutes <= 0:
-        raise InputError(f"train tiny needs minutes > 0 and jobs out of {', '.join(JOBS)}; got {minutes}, {', '.join(unknown)}")
+        raise InputError(f"train tiny needs minutes > 0 and jobs out of {', '.join(JOBS)}; "
+                         f"got {minutes}, {', '.join(unknown)}")
     _claim(folder, minutes, seed)
     waiting = [name for name in (only or JOBS) if not _done(folder, name)]
     running: dict[str, subprocess.Popen[bytes]] = {}
@@ -210,7 +211,8 @@ def _segmenter(desk: _Desk) -> None:
     from toffee_hf.training.perception import train_segmenter
 
     tokenizer, clip = desk.text
-    desk.save(train_segmenter(desk.pool, clip, tokenizer, desk.schedule, desk.folder / "segmenter", desk.seed), "segmenter")
+    found = train_segmenter(desk.pool, clip, tokenizer, desk.schedule, desk.folder / "segmenter", desk.seed)
+    desk.save(found, "segmenter")
 
 
 def _depth(desk: _Desk) -> None:
@@ -229,8 +231,8 @@ def _base(desk: _Desk) -> None:
 def _controlnet(desk: _Desk) -> None:
     from toffee_hf.training.diffusion import train_controlnet
 
-    found = train_controlnet(desk.pool, desk.captions("controlnet"), desk.base, desk.schedule, desk.folder / "controlnet",
-                             desk.seed)
+    found = train_controlnet(desk.pool, desk.captions("controlnet"), desk.base, desk.schedule,
+                             desk.folder / "controlnet", desk.seed)
     desk.save(found, "controlnet")
 
 
@@ -245,13 +247,15 @@ def _refiner(desk: _Desk) -> None:
 def _view(desk: _Desk) -> None:
     from toffee_hf.training.diffusion import train_view
 
-    found = train_view(desk.pool, desk.captions("view"), desk.base, desk.dino, desk.schedule, desk.folder / "view", desk.seed)
+    found = train_view(desk.pool, desk.captions("view"), desk.base, desk.dino, desk.schedule, desk.folder / "view",
+                       desk.seed)
     desk.save(found, "view")
 
 
 TRAINERS: Mapping[str, Callable[[_Desk], None]] = MappingProxyType({
     "autoencoder": _autoencoder, "latents": _latents, "decoder": _decoder, "clip": _clip, "dino": _dino,
-    "segmenter": _segmenter, "depth": _depth, "base": _base, "controlnet": _controlnet, "refiner": _refiner, "view": _view,
+    "segmenter": _segmenter, "depth": _depth, "base": _base, "controlnet": _controlnet, "refiner": _refiner,
+    "view": _view,
 })
 
 

@@ -28,7 +28,8 @@ class ViewExample:
 
 
 @torch.no_grad()
-def view_examples(pool: Pool, shown: Tensor, wanted: Tensor, encoder: Dinov2Model, generator: torch.Generator) -> ViewExample:
+def view_examples(pool: Pool, shown: Tensor, wanted: Tensor, encoder: Dinov2Model, generator: torch.Generator
+                  ) -> ViewExample:
     """One example for each pair of pool rows (shown, wanted)."""
     photo, mask = pool.pictures("photo", shown), pool.planes("mask", shown)
     clean = pool.rows("image_latents", wanted).float()
