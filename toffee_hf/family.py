@@ -6,6 +6,7 @@ text encoder), `unet`, `controlnet`, `refiner`, `view`, `dino`, `depth`, `segmen
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,14 @@ class Family:
     @property
     def text_encoder(self) -> Any:
         return self.clip.text_model
+
+    def hidden_states(self, prompts: Sequence[str]) -> Any:
+        """What the diffusion models are told of the prompts, (B, tokens, features)."""
+        import torch
+
+        ids = self.tokenizer(list(prompts), padding="max_length", truncation=True, return_tensors="pt").input_ids
+        with torch.no_grad():
+            return self.text_encoder(ids.to(self.device))[0]
 
     @cached_property
     def unet(self) -> Any:

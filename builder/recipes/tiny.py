@@ -26,7 +26,7 @@ def tiny() -> Recipe:
             ("background", 0.4), ("style", 0.25), ("pose", 0.15), ("colour", 0.1), ("texture", 0.1))),
         stages=(
             Decode(size_px=SIZE_PX),
-            InDomain(family="tiny", min_reproduction=0.8),
+            InDomain(family="tiny", min_familiarity=0.5),
             SubjectMask(family="tiny"),
             View(family="tiny", pose_category="pose", turns=TURNS, share=0.5, widest_turn=0.9, min_similarity=0.8),
             Draft(family="tiny", steps=12, guidance=3.0),

@@ -37,18 +37,20 @@ class InDomain:
     """Stops pictures that the models know nothing about before anything is drawn."""
 
     family: str
-    min_reproduction: float           # SSIM in [-1, 1] of the picture and its way through the autoencoder
+    min_familiarity: float            # [-1, 1]; see toffee_hf.perception.domain
     name: str = "in_domain"
     reads: frozenset[str] = frozenset({"reference", "scores"})
     writes: frozenset[str] = frozenset({"scores"})
 
     def run(self, batch: Batch) -> Batch:
         from toffee_hf.family import open_family
-        from toffee_hf.perception.similarity import reproduction
+        from toffee_hf.perception.domain import familiarity
 
         family = open_family(self.family)
-        found = reproduction(family.vae, pixels(batch["reference"], family.device))
-        unknown = [i for i, value in enumerate(found.tolist()) if value < self.min_reproduction]
+        text = family.hidden_states([f"a photo of a {pair.subject.class_name}" for pair in batch.pairs])
+        found = familiarity(family.vae, family.unet, family.scheduler(), text, pixels(batch["reference"], family.device),
+                            batch.generators(self.name))
+        unknown = [i for i, value in enumerate(found.tolist()) if value < self.min_familiarity]
         return with_scores(batch, in_domain=found).reject(unknown, "out_of_domain")
 
 

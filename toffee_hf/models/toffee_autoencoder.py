@@ -36,7 +36,7 @@ def _bias(layer: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:
 class ToffeeAutoencoder(ModelMixin, ConfigMixin):
     """Pictures (B, 3, H, W) in [-1, 1] to latents (B, latent_channels, H/8, W/8) of unit variance, and back.
 
-    H and W must be multiples of 8. Latents are whitened by running statistics, so `scaling_factor` is 1.
+    H and W must be multiples of 8. Latents are whitened by `mean` and `std`, measured by `calibrate`, so `scaling_factor` is 1.
     """
 
     @register_to_config
@@ -52,7 +52,8 @@ class ToffeeAutoencoder(ModelMixin, ConfigMixin):
             nn.PixelUnshuffle(2), nn.Conv2d(4 * stem, encoder_width, 1),
             *(_Residual(encoder_width) for _ in range(encoder_blocks)),
             nn.SiLU(), nn.Conv2d(encoder_width, latent_channels, 3, padding=1))
-        self.whiten = nn.BatchNorm2d(latent_channels, affine=False, momentum=0.01)
+        self.register_buffer("mean", torch.zeros(latent_channels, 1, 1))
+        self.register_buffer("std", torch.ones(latent_channels, 1, 1))
         self.decode_linear = nn.ConvTranspose2d(latent_channels, 3, 8, stride=8)
         self.decoder = nn.Sequential(
             nn.Conv2d(latent_channels, deep, 3, padding=1), *(_Residual(deep) for _ in range(decoder_blocks)),
@@ -76,13 +77,21 @@ class ToffeeAutoencoder(ModelMixin, ConfigMixin):
                 layer.weight.mul_(0.1)
                 _bias(layer).zero_()
 
+    @torch.no_grad()
+    def calibrate(self, x_BCHW: Tensor) -> None:
+        """Measure the latents' mean and deviation on typical pictures; reconstructions stay as they are."""
+        raw = self.latents(x_BCHW) * self.std + self.mean
+        self.mean.copy_(raw.mean((0, 2, 3))[:, None, None])
+        self.std.copy_(raw.std((0, 2, 3))[:, None, None])
+
     def latents(self, x_BCHW: Tensor) -> Tensor:
         """Latents (B, latent_channels, h, w) of unit variance."""
-        return self.whiten(self.encode_linear(x_BCHW) + self.encoder(x_BCHW))
+        return (self.encode_linear(x_BCHW) + self.encoder(x_BCHW) - self.mean) / self.std
 
     def pictures(self, z_BChw: Tensor) -> Tensor:
         """Pictures (B, 3, H, W), about [-1, 1]."""
-        return self.decode_linear(z_BChw) + self.decoder(z_BChw)
+        raw = z_BChw * self.std + self.mean
+        return self.decode_linear(raw) + self.decoder(raw)
 
     def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
         """The latents as a distribution without spread, as pipelines expect it."""

@@ -74,13 +74,6 @@ def copy_score(dino: Any, a_B3HW: Tensor, b_B3HW: Tensor) -> Tensor:
     return F.cosine_similarity(a, b, dim=1).mean(-1).clamp(-1, 1)
 
 
-@torch.no_grad()
-def reproduction(vae: Any, x_B3HW: Tensor) -> Tensor:
-    """SSIM of pictures in [-1, 1] and what the autoencoder makes of them, (B,): do the models know such pictures?"""
-    again = vae.decode(vae.encode(x_B3HW).latent_dist.mode(), return_dict=False)[0]
-    return ssim((x_B3HW + 1) / 2, (again.clamp(-1, 1) + 1) / 2)
-
-
 def ssim(a_B3HW: Tensor, b_B3HW: Tensor) -> Tensor:
     """Mean structural similarity (B,) of pictures in [0, 1], uniform windows of 7 pixels.
 

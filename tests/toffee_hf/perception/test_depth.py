@@ -1,0 +1,42 @@
+"""Depth, and the picture that shows it to a ControlNet."""
+
+import pytest
+import torch
+
+from toffee_hf.perception.depth import control_picture, estimate_depth
+
+
+def test_depth_has_the_size_of_its_picture(family, picture):
+    depth = estimate_depth(family.depth, picture)
+    assert depth.shape == (2, 1, 64, 64) and torch.isfinite(depth).all()
+    assert torch.equal(depth, estimate_depth(family.depth, picture))
+
+
+def test_a_control_picture_spans_its_range_inside_the_mask_and_is_black_outside(mask):
+    depth = torch.rand(2, 1, 64, 64) * torch.tensor([0.1, 1.0])[:, None, None, None]
+    shown = control_picture(depth, mask)
+    inside = (mask > 0).expand_as(shown)
+    assert shown.shape == (2, 3, 64, 64) and shown[~inside].abs().max() == 0
+    for one, there in zip(shown, inside, strict=True):
+        assert one[there].min() == pytest.approx(0.3) and one[there].max() == pytest.approx(1.0)
+    assert torch.equal(shown[:, 0], shown[:, 2])
+
+
+def test_nearer_is_brighter_and_what_is_outside_does_not_count(mask):
+    depth = torch.linspace(0, 1, 64).expand(2, 1, 64, 64).clone()
+    shown = control_picture(depth, mask)[:, 0, 32, 16:48]
+    assert (shown.diff(dim=-1) > 0).all()
+    wild = torch.where(mask > 0, depth, torch.full_like(depth, 100.0))
+    assert torch.equal(control_picture(wild, mask), control_picture(depth, mask))
+
+
+@pytest.mark.parametrize("level", [0.0, 0.7])
+def test_flat_depth_and_empty_masks_are_no_trouble(mask, level):
+    flat = torch.full((2, 1, 64, 64), level)
+    assert torch.isfinite(control_picture(flat, mask)).all()
+    assert control_picture(flat, torch.zeros_like(mask)).abs().max() == 0
+
+
+def test_the_unit_of_depth_does_not_matter(mask):
+    depth = torch.rand(2, 1, 64, 64)
+    assert (control_picture(depth, mask) - control_picture(0.5 * depth + 0.2, mask)).abs().max() < 1e-5

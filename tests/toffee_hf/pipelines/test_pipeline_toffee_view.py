@@ -1,0 +1,81 @@
+"""The View Generator: another view within the object's reach, the surroundings as they were."""
+
+import math
+
+import pytest
+import torch
+
+from toffee_hf.pipelines.pipeline_toffee_view import REACH, subject_patches, view_region
+
+PROMPTS = ["a photo of a mug", "a photo of a car"]
+
+
+def seeds(*numbers):
+    return [torch.Generator().manual_seed(n) for n in numbers]
+
+
+@pytest.fixture
+def corner():
+    """(2, 1, 64, 64): an object of 8 pixels in a corner, so that something lies beyond its reach."""
+    mask = torch.zeros(2, 1, 64, 64)
+    mask[:, :, 0:8, 0:8] = 1
+    return mask
+
+
+@pytest.fixture
+def view(family, picture, corner):
+    def run(**changes):
+        settings = {"prompt": PROMPTS, "image": picture, "mask": corner, "turn": [0.5, -0.5], "num_inference_steps": 2,
+                    "generator": seeds(1, 2), "output_type": "latent"}  # fmt: skip
+        return family.view_pipeline(**{**settings, **changes}).images
+
+    return run
+
+
+def test_the_region_is_the_outline_grown_by_the_reach(corner):
+    region = view_region(corner, 8)
+    assert region.shape == (2, 1, 8, 8) and set(region.unique().tolist()) == {0.0, 1.0}
+    assert region[0, 0, : REACH + 1, : REACH + 1].min() == 1 and region.sum() == 2 * (REACH + 1) ** 2
+    assert subject_patches(corner, 8).sum(1).tolist() == [1, 1]
+    assert view_region(torch.zeros(1, 1, 64, 64), 8).sum() == 0
+
+
+def test_surroundings_stay_exactly_and_the_object_does_not(family, view, picture, corner):
+    known, found = family.vae.encode(picture).latent_dist.mode(), view()
+    outside = (view_region(corner, 8) == 0).expand_as(known)
+    assert torch.equal(found[outside], known[outside])
+    assert (found - known)[~outside].abs().mean() > 1e-2
+
+
+def test_one_seed_is_one_view_and_turn_and_seed_matter(view):
+    base = view()
+    assert torch.equal(base, view()) and torch.isfinite(base).all()
+    assert (base - view(generator=seeds(3, 4))).abs().max() > 1e-3
+    assert (base - view(turn=[1.5, 0.1])).abs().max() > 1e-6
+
+
+def test_a_turn_may_be_left_open(view):
+    unknown = view(turn=[math.nan, math.nan])
+    assert torch.isfinite(unknown).all()
+    assert torch.equal(unknown, view(turn=None))
+    mixed = view(turn=[0.5, math.nan])
+    assert (mixed[0] - view()[0]).abs().max() < 1e-4 and (mixed[1] - unknown[1]).abs().max() < 1e-4
+
+
+def test_a_view_is_drawn_alone_as_in_a_batch(view, picture, corner):
+    together = view()
+    for i in range(2):
+        alone = view(prompt=PROMPTS[i], image=picture[i : i + 1], mask=corner[i : i + 1], turn=[(0.5, -0.5)[i]],
+                     generator=seeds(i + 1))  # fmt: skip
+        assert (alone[0] - together[i]).abs().max() < 1e-4
+
+
+def test_the_object_itself_matters_and_what_is_around_it_only_as_surroundings(view, picture, corner):
+    other = torch.where(corner > 0, -picture, picture)
+    assert (view(image=other) - view()).abs().max() > 1e-4
+
+
+def test_pictures_come_as_asked(view):
+    images = view(output_type="pt")
+    assert images.shape == (2, 3, 64, 64) and images.min() >= 0 and images.max() <= 1
+    assert view(output_type="pil")[1].size == (64, 64)

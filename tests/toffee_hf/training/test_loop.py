@@ -1,0 +1,134 @@
+"""The training loop: learns, goes on bit for bit where it was killed, and stops at nonsense."""
+
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from toffee_hf.training import loop
+from toffee_hf.training.loop import Schedule, fit, step_generator
+
+SIX = Schedule(steps=6, learning_rate=1e-2, batch_size=4)
+
+
+class Killed(BaseException):
+    pass
+
+
+def small():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.SiLU(), nn.Linear(8, 1))
+
+
+def regression(model, until=math.inf, then=Killed):
+    """A loss of seeded batches that ends the run at step `until`."""
+
+    def loss(step, generator):
+        if step >= until:
+            raise then
+        x = torch.randn(16, 3, generator=generator)
+        return {"loss": (model(x) - x.sum(1, keepdim=True)).square().mean(), "step": torch.tensor(float(step))}
+
+    return loss
+
+
+def trained(folder, schedule=SIX, until=math.inf, seed=0):
+    model = small()
+    fit("small", model, regression(model, until), schedule, folder, seed)
+    return model.state_dict()
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_it_learns(tmp_path):
+    model = small()
+    x = torch.randn(64, 3)
+    before = (model(x) - x.sum(1, keepdim=True)).square().mean()
+    fit("small", model, regression(model), Schedule(steps=150, learning_rate=2e-2, batch_size=16), tmp_path)
+    assert (model.eval()(x) - x.sum(1, keepdim=True)).square().mean() < 0.3 * before
+
+
+@pytest.mark.parametrize("killed_at", [1, 3, 5])
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, monkeypatch, killed_at):
+    whole = trained(tmp_path / "whole")
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0.0)
+    with pytest.raises(Killed):
+        trained(tmp_path / "killed", until=killed_at)
+    torch.manual_seed(99)
+    assert equal(trained(tmp_path / "killed"), whole)
+
+
+def test_what_was_not_saved_is_done_again_to_the_same_weights(tmp_path):
+    whole = trained(tmp_path / "whole")
+    with pytest.raises(Killed):
+        trained(tmp_path / "killed", until=4)
+    assert not (tmp_path / "killed" / "state.safetensors").exists()
+    assert equal(trained(tmp_path / "killed"), whole)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0.0)
+    done = trained(tmp_path)
+    assert equal(trained(tmp_path, until=0), done)
+
+
+def test_the_seed_decides(tmp_path):
+    assert equal(trained(tmp_path / "a"), trained(tmp_path / "b"))
+    assert not equal(trained(tmp_path / "a2", seed=1), trained(tmp_path / "b2"))
+
+
+def test_global_randomness_in_a_loss_would_show(tmp_path):
+    a, b = step_generator("small", 0, 3), step_generator("small", 0, 3)
+    assert torch.equal(torch.rand(4, generator=a), torch.rand(4, generator=b))
+    others = [step_generator("small", 0, 4), step_generator("small", 1, 3), step_generator("other", 0, 3)]
+    assert len({torch.rand(1, generator=g).item() for g in (step_generator("small", 0, 3), *others)}) == 4
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nonsense_stops_the_run_and_leaves_the_checkpoint(tmp_path, monkeypatch, value):
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0.0)
+    with pytest.raises(Killed):
+        trained(tmp_path, until=3)
+    before = (tmp_path / "state.safetensors").read_bytes()
+    model = small()
+    broken = regression(model)
+    with pytest.raises(FloatingPointError, match=f"small.*step 3.*{tmp_path}"):
+        fit("small", model, lambda s, g: {"loss": broken(s, g)["loss"] * value}, SIX, tmp_path)
+    assert (tmp_path / "state.safetensors").read_bytes() == before
+    assert equal(trained(tmp_path), trained(tmp_path.with_name("whole")))
+
+
+def test_no_part_of_a_checkpoint_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0.0)
+    trained(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"state.safetensors", "log.jsonl"}
+
+
+def test_frozen_parameters_stay(tmp_path):
+    model = small()
+    model[0].requires_grad_(False)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    fit("small", model, regression(model), SIX, tmp_path)
+    assert torch.equal(model[0].weight, before["0.weight"])
+    assert not torch.equal(model[3].weight, before["3.weight"])
+
+
+def test_the_log_tells_every_term(tmp_path):
+    trained(tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 5]
+    assert all({"loss", "step", "samples_per_s"} <= row.keys() for row in rows)
+
+
+def test_the_rate_warms_up_and_falls_to_a_tenth():
+    schedule = Schedule(steps=100, learning_rate=1.0, batch_size=1, warmup=0.1)
+    rates = [schedule.rate(step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and max(rates) == pytest.approx(1.0)
+    assert all(a < b for a, b in zip(rates[:9], rates[1:10], strict=True))
+    assert all(a > b for a, b in zip(rates[10:99], rates[11:], strict=True))
+    assert rates[-1] == pytest.approx(0.1, abs=0.01)
+    assert Schedule(steps=1, learning_rate=1.0, batch_size=1).rate(0) > 0
