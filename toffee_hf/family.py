@@ -32,7 +32,7 @@ def default_device() -> str:
 
 
 class Family:
-    """Models of one folder, in float32 on a CPU and bfloat16 elsewhere, ready to run and not to train."""
+    """Models of one folder in float32, ready to run and not to train."""
 
     def __init__(self, folder: Path, device: str) -> None:
         missing = [name for name in MEMBERS if not (folder / name).is_dir()]

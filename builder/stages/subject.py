@@ -48,8 +48,8 @@ class InDomain:
 
         family = open_family(self.family)
         text = family.hidden_states([f"a photo of a {pair.subject.class_name}" for pair in batch.pairs])
-        found = familiarity(family.vae, family.unet, family.scheduler(), text, pixels(batch["reference"], family.device),
-                            batch.generators(self.name))
+        x = pixels(batch["reference"], family.device)
+        found = familiarity(family.vae, family.unet, family.scheduler(), text, x, batch.generators(self.name))
         unknown = [i for i, value in enumerate(found.tolist()) if value < self.min_familiarity]
         return with_scores(batch, in_domain=found).reject(unknown, "out_of_domain")
 

@@ -40,5 +40,13 @@ def test_a_family_is_opened_once_a_process(family):
 
 def test_the_draft_pipeline_of_diffusers_runs_on_the_family(family):
     drawn = family.draft_pipeline(["a mug"], torch.rand(1, 3, 64, 64), num_inference_steps=2, guidance_scale=3.0,
-                                  generator=[torch.Generator().manual_seed(0)], output_type="latent", height=64, width=64)
+                                  generator=[torch.Generator().manual_seed(0)], output_type="latent", height=64,
+                                  width=64)
     assert drawn.images.shape == (1, 4, 8, 8) and torch.isfinite(drawn.images).all()
+
+
+def test_hidden_states_are_those_that_the_pipelines_use(family):
+    words = ["a mug", "a red car on the moon"]
+    found = family.hidden_states(words)
+    assert found.shape == (2, family.tokenizer.model_max_length, 32)
+    assert (found - family.refiner_pipeline._text(words)).abs().max() < 1e-5

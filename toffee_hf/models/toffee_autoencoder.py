@@ -36,7 +36,8 @@ def _bias(layer: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:
 class ToffeeAutoencoder(ModelMixin, ConfigMixin):
     """Pictures (B, 3, H, W) in [-1, 1] to latents (B, latent_channels, H/8, W/8) of unit variance, and back.
 
-    H and W must be multiples of 8. Latents are whitened by `mean` and `std`, measured by `calibrate`, so `scaling_factor` is 1.
+    H and W must be multiples of 8. Latents are whitened by `mean` and `std`, measured by `calibrate`, so
+    `scaling_factor` is 1.
     """
 
     @register_to_config

@@ -70,7 +70,7 @@ def _pooled(dino: Any, x_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
 def copy_score(dino: Any, a_B3HW: Tensor, b_B3HW: Tensor) -> Tensor:
     """How much one picture repeats the other place by place, (B,): mean cosine of centred shallow patch features."""
     a, b = (appearance(dino, x).flatten(2) for x in (a_B3HW, b_B3HW))
-    a, b = a - a.mean((0, 2), keepdim=True), b - b.mean((0, 2), keepdim=True)
+    a, b = a - a.mean(2, keepdim=True), b - b.mean(2, keepdim=True)
     return F.cosine_similarity(a, b, dim=1).mean(-1).clamp(-1, 1)
 
 

@@ -41,14 +41,14 @@ JOBS: Mapping[str, Job] = MappingProxyType({
     "autoencoder": Job(("pool",), 28_800, 16, 4e-4, 0.0, 0.5),
     "latents": Job(("autoencoder",)),
     "clip": Job(("pool",), 30_720, 64, 1e-3, 0.05, member="clip"),
-    "base": Job(("latents", "clip"), 60_000, 48, 1e-3, member="unet"),
+    "base": Job(("latents", "clip"), 48_000, 48, 1e-3, member="unet"),
     "dino": Job(("pool",), 11_200, 16, 1e-3, 0.05, member="dino"),
     "segmenter": Job(("clip",), 15_600, 24, 1.5e-3, member="segmenter"),
-    "depth": Job(("dino",), 7_200, 16, 1e-3, member="depth"),
-    "decoder": Job(("latents",), 12_800, 16, 4e-4, 0.0, 0.5, member="vae"),
-    "refiner": Job(("base", "dino"), 18_000, 24, 6e-4, member="refiner"),
+    "depth": Job(("dino",), 4_800, 16, 1e-3, member="depth"),
+    "decoder": Job(("latents",), 9_600, 16, 4e-4, 0.0, 0.5, member="vae"),
+    "refiner": Job(("base", "dino"), 15_000, 24, 6e-4, member="refiner"),
     "controlnet": Job(("base",), 14_400, 32, 1e-3, member="controlnet"),
-    "view": Job(("base", "dino"), 16_000, 24, 6e-4, member="view"),
+    "view": Job(("base", "dino"), 10_800, 24, 6e-4, member="view"),
 })
 
 

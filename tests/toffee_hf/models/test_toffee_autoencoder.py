@@ -1,4 +1,4 @@
-"""The autoencoder: the interface of AutoencoderKL, a linear path that is a component analysis, and whole round trips."""
+"""The autoencoder: the interface of AutoencoderKL, a linear path that is a component analysis, round trips."""
 
 import json
 

@@ -88,3 +88,12 @@ def test_surroundings_and_turn_start_at_zero_and_no_hook_stays_behind():
     x = {**inputs(), **seen_as(model, [0.3, 0.3])}
     assert torch.equal(model(**x), model(**{**x, "surroundings_BChw": x["surroundings_BChw"] + 1}))
     assert not model.unet.conv_in._forward_hooks and not model.unet.time_embedding._forward_hooks
+
+
+def test_an_unknown_turn_does_not_spoil_the_gradients():
+    model = ToffeeViewUNet.from_unet(small_unet(), feature_dim=2 * FEATURES, patches=PATCHES)
+    features, turn = torch.randn(2, PATCHES, 2 * FEATURES), torch.tensor([0.3, math.nan])
+    tokens, _ = model.tokens(features, torch.ones(2, PATCHES), turn)
+    tokens.square().mean().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.camera.parameters())
+    assert model.no_camera.grad is not None and model.camera[0].weight.grad.abs().max() > 0

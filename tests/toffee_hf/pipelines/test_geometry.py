@@ -107,7 +107,8 @@ def test_weights_are_spread_over_the_best_alone(top_k):
 def test_transfers_limit_what_is_taken():
     x, seen = torch.rand(3, 3, 64, 64) * 2 - 1, torch.zeros(3, 1, 64, 64)
     seen[:, :, 8:56, 8:56] = 1
-    full, pattern, palette = limited(x, seen, torch.tensor([TRANSFERS.index(t) for t in ("full", "pattern", "palette")]))
+    kinds = torch.tensor([TRANSFERS.index(name) for name in ("full", "pattern", "palette")])
+    full, pattern, palette = limited(x, seen, kinds)
     assert torch.equal(full, x[0])
     assert (pattern[0] - pattern[1]).abs().max() == 0 and pattern.std() > 0.1
     assert palette[:, 20:44, 20:44].std() < 0.4 * x[2][:, 20:44, 20:44].std()

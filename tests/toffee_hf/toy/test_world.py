@@ -1,5 +1,6 @@
 """The toy world: the same for ever, held-out apart from training, and true about every subject."""
 
+import hashlib
 import os
 import random
 import subprocess
@@ -46,12 +47,11 @@ def test_a_subject_does_not_depend_on_what_was_asked_before():
 
 def test_a_reference_is_the_same_photo_in_another_process_and_order():
     mine = [toy_subject_picture("held-out", i, 32) for i in (3, 1)]
-    code = ("import hashlib, torch; torch.set_num_threads(1); from toffee_hf.toy.subjects import toy_subject_picture as t;"
+    code = ("import hashlib, torch; torch.set_num_threads(1)\n"
+            "from toffee_hf.toy.subjects import toy_subject_picture as t\n"
             "print(*[hashlib.sha256(t('held-out', i, 32)).hexdigest() for i in (1, 3)])")  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
-    import hashlib
-
     assert done.stdout.split() == [hashlib.sha256(data).hexdigest() for data in reversed(mine)]
     assert mine[0].startswith(b"\x89PNG")
 

@@ -51,7 +51,8 @@ def test_rows_are_the_renders_of_their_shots(pool):
 def test_rows_come_in_the_order_asked_also_twice(pool):
     index = torch.tensor([7, 0, 7, 3])
     found = pool.rows("image", index)
-    assert all(np.array_equal(row, pool.arrays["image"][i]) for row, i in zip(found.numpy(), index.tolist(), strict=True))
+    for row, i in zip(found.numpy(), index.tolist(), strict=True):
+        assert np.array_equal(row, pool.arrays["image"][i])
 
 
 def test_ranges(pool):

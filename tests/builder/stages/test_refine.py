@@ -1,0 +1,88 @@
+"""Stages 3, 4 and 6: what is outside the mask is the source's in every pixel, the seam lies inside."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from builder.stages import pixels
+from builder.stages.draft import Draft
+from builder.stages.refine import Refine, edit_mask
+from tests.builder.stages.conftest import box, noise
+
+SETTINGS = {"transfers": (("style", "full"), ("colour", "pattern"), ("texture", "palette")), "strength": 0.6,
+            "steps": 2, "top_k": 4, "temperature": 0.05, "threshold": -1.0, "nearness": 1.0, "margin_px": 5,
+            "feather_px": 3}  # fmt: skip
+
+
+def columns(count, **changed):
+    made = {"reference": noise(count, 1), "reference_mask": box(count), "posed": noise(count, 2),
+            "posed_mask": box(count), "draft": noise(count, 3),
+            "draft_latents": torch.randn(count, 4, 8, 8)}  # fmt: skip
+    return {**made, **changed}
+
+
+@pytest.mark.parametrize(("margin", "feather"), [(5, 3), (0, 0), (4, 0), (2, 5), (0, 3)])
+def test_an_edit_reaches_its_margin_and_its_seam_lies_inside(margin, feather):
+    mask = box(1).float().unsqueeze(1) / 255
+    edit, blend = edit_mask(mask, margin, feather)
+    expected = torch.zeros_like(mask)
+    expected[:, :, 20 - margin : 44 + margin, 20 - margin : 44 + margin] = 1
+    assert torch.equal(edit, expected)
+    assert blend[edit == 0].abs().max() == 0, "nothing of the edit is outside its region"
+    assert blend.min() >= 0 and blend.max() <= 1 + 1e-6
+    row = blend[0, 0, 32, 20 - margin : 32]
+    assert (row.diff() >= -1e-6).all(), "it rises from the border inwards"
+    assert row[-1] == pytest.approx(1.0)
+    if margin >= 2 * feather:
+        assert blend[mask == 1].min() == pytest.approx(1.0), "the subject itself is all new"
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_empty_and_full_masks_are_no_trouble(value):
+    edit, blend = edit_mask(torch.full((1, 1, 32, 32), value), 5, 3)
+    assert torch.equal(edit, torch.full_like(edit, value)) and torch.allclose(blend, torch.full_like(edit, value))
+
+
+def test_target_and_source_are_equal_outside_the_mask_in_every_pixel(family, batch):
+    done = Refine(family=family, **SETTINGS).run(batch("style", "colour", "texture", **columns(3)))
+    outside = (done["mask"] == 0).unsqueeze(1).expand(-1, 3, -1, -1)
+    assert torch.equal(done["target"][outside], done["source"][outside])
+    assert (done["target"] != done["source"])[~outside].float().mean() > 0.5
+    assert torch.equal(done["source"], noise(3, 3))
+    assert set(done["mask"].unique().tolist()) == {0, 255}
+    assert done["target"].dtype == done["mask"].dtype == torch.uint8
+
+
+def test_the_refiner_is_given_what_the_category_transfers(batch, monkeypatch):
+    seen = {}
+
+    def pipeline(prompts, draft, mask, reference, reference_mask, **settings):
+        seen.update(settings, prompts=prompts, reference=reference)
+        return SimpleNamespace(images=torch.zeros(len(prompts), 3, 64, 64))
+
+    family = SimpleNamespace(device="cpu", refiner_pipeline=pipeline)
+    monkeypatch.setattr("toffee_hf.family.open_family", lambda name: family)
+    made = batch("texture", "style", **columns(2))
+    done = Refine(family="unused", **SETTINGS).run(made)
+    assert seen["transfer"] == ["palette", "full"] and seen["prompts"] == [pair.prompt for pair in made.pairs]
+    assert torch.equal(seen["reference"], pixels(made["posed"], "cpu"))
+    assert torch.equal(seen["draft_latents"], made["draft_latents"]) and seen["strength"] == 0.6
+    middle = done["target"][:, :, 26:38, 26:38]
+    assert middle.max() == 0, "inside, the target is the refined picture"
+
+
+def test_a_category_without_a_transfer_is_a_fault(family, batch):
+    with pytest.raises(KeyError, match="pose"):
+        Refine(family=family, **SETTINGS).run(batch("pose", **columns(1)))
+
+
+def test_a_draft_follows_its_pair_and_not_its_neighbours(family, batch):
+    made = batch("style", "colour", posed=noise(2), posed_mask=box(2))
+    stage = Draft(family=family, steps=2, guidance=3.0)
+    done = stage.run(made)
+    assert done["draft"].shape == (2, 3, 64, 64) and done["draft"].dtype == torch.uint8
+    assert done["draft_latents"].shape == (2, 4, 8, 8)
+    alone = stage.run(made.select([1]))
+    assert (alone["draft_latents"][0] - done["draft_latents"][1]).abs().max() < 1e-3
+    assert torch.equal(stage.run(made)["draft"], done["draft"])
