@@ -77,10 +77,15 @@ class SubjectMask:
         masks = subject_masks(family.segmenter, family.clip, family.tokenizer, x, names)
         area, border = masks.mean((1, 2, 3)).tolist(), border_touch(masks).tolist()
         pieces = [components(m[0].cpu().numpy() > 0.5) for m in masks]
+        why = {pair.number: self._flaw(*found) for pair, *found in zip(batch.pairs, area, border, pieces, strict=True)}
         batch = batch.with_columns(reference_mask=as_masks(masks))
-        empty = {i for i, a in enumerate(area) if a < self.min_area}
-        unsound = [i for i, a in enumerate(area) if i not in empty
-                   and (a > self.max_area or border[i] > self.max_border or pieces[i] > self.max_pieces)]
-        numbers = [batch.pairs[i].number for i in unsound]
-        batch = batch.reject(sorted(empty), "no_subject")
-        return batch.reject([i for i, pair in enumerate(batch.pairs) if pair.number in set(numbers)], "mask_unsound")
+        for reason in ("no_subject", "reference_unsound"):
+            batch = batch.reject([i for i, pair in enumerate(batch.pairs) if why[pair.number] == reason], reason)
+        return batch
+
+    def _flaw(self, area: float, border: float, pieces: int) -> str | None:
+        """Why a mask cannot be used: shares of the picture and its border that it covers, and its pieces."""
+        if area < self.min_area:
+            return "no_subject"
+        unsound = area > self.max_area or border > self.max_border or pieces > self.max_pieces
+        return "reference_unsound" if unsound else None

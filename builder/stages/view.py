@@ -8,7 +8,6 @@ itself stays the reference.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import nan
 from typing import TYPE_CHECKING
 
 from builder.batch import Batch
@@ -52,7 +51,7 @@ class View:
         similarity: list[float | None] = [None] * len(batch)
         if wanted:
             drawn = batch.select(wanted)
-            radians = [turn or nan for turn in turns if turn is not None]
+            radians = [turn for turn in turns if turn is not None]
             found, found_mask, scores = self._draw(open_family(self.family), drawn, radians)
             view[wanted], mask[wanted] = found, found_mask
             for i, value in zip(wanted, scores.tolist(), strict=True):

@@ -80,10 +80,24 @@ def measure(family: Family, count: int = 64) -> dict[str, Figure]:
     return {name: Figure.of(torch.cat(values)) for name, values in found.items()}
 
 
+@torch.no_grad()
+def autoencoder_psnr(autoencoder: Any, count: int = 64) -> Figure:
+    """PSNR in dB inside the subject's mask over `count` held-out pictures in any scene and style."""
+    found = []
+    for i in range(count):
+        subject = toy_subject("held-out", i)
+        shown = pictures([subject], [_any_shot(subject)])
+        found.append(psnr_inside(autoencoder.pictures(autoencoder.latents(shown.x)).clamp(-1, 1), shown.x, shown.mask))
+    return Figure.of(torch.cat(found))
+
+
+def _any_shot(subject: ToySubject) -> Shot:
+    return toy_shot(random.Random(f"held-out/{subject.index}"))
+
+
 def _perception(family: Family, people: list[ToySubject]) -> dict[str, Tensor]:
     """Autoencoder, masks and depth on pictures in any scene and style."""
-    shots = [toy_shot(random.Random(f"held-out/{s.index}")) for s in people]
-    shown = pictures(people, shots)
+    shown = pictures(people, [_any_shot(subject) for subject in people])
     again = family.vae.pictures(family.vae.latents(shown.x)).clamp(-1, 1)
     masks = subject_masks(family.segmenter, family.clip, family.tokenizer, shown.x, shown.names) > 0.5
     truth = shown.mask > 0.5

@@ -102,7 +102,7 @@ def matched(draft_BPF: Tensor, reference_BPF: Tensor, seen_BP: Tensor, side: int
     """For each draft patch, weights over the reference's patches (B, P, P) and whether a match was found (B, P).
 
     Affinity is the cosine plus `nearness` · exp(-d² / 2) with d the distance in patches; softmax over the best `top_k`
-    at `temperature`. Patches whose best cosine is under `threshold` are not found.
+    at `temperature`. Patches whose best match has a cosine under `threshold` are not found.
     """
     cosine = draft_BPF @ reference_BPF.transpose(1, 2)
     y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")

@@ -51,7 +51,7 @@ def fit(name: str, module: nn.Module, loss: Loss, schedule: Schedule, folder: Pa
 
     `loss(step, generator)` gives named scalars, of which "loss" is minimised. State is kept in `folder` (safetensors
     and JSON, written whole or not at all); a killed run continues to the same parameters as an uninterrupted one.
-    Raises FloatingPointError when the loss is not finite; the last checkpoint stays.
+    Raises FloatingPointError when the loss or its gradient is not finite; the last checkpoint stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
     trained = {key: p for key, p in module.named_parameters() if p.requires_grad}
@@ -70,7 +70,9 @@ def fit(name: str, module: nn.Module, loss: Loss, schedule: Schedule, folder: Pa
                 f"{name}: loss is {terms['loss'].item()} at step {step}; last checkpoint in {folder}")
         optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(list(trained.values()), schedule.clip, foreach=True)
+        norm = torch.nn.utils.clip_grad_norm_(list(trained.values()), schedule.clip, foreach=True)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(f"{name}: the gradient is {norm.item()} at step {step}; see {folder}")
         optimizer.step()
         decay = min(schedule.ema, (step + 1) / (step + 10))
         torch._foreach_lerp_(list(average.values()), [p.detach() for p in trained.values()], 1 - decay)

@@ -21,6 +21,7 @@ from toffee_hf.errors import InputError, RunError
 REFERENCE_MINUTES = 60                # the budget for which `samples` are stated: two cores for an hour
 POOL_SUBJECTS = 3600
 MIN_AUTOENCODER_DB = 28.0             # in the subject's mask, held out; under it no diffusion model is worth training
+GATED_FROM_MINUTES = 30.0             # a smaller budget only tries the code out, and is let through
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,15 +122,15 @@ def run_job(folder: Path, name: str, minutes: float, seed: int) -> None:
     else:
         schedule = Schedule(steps=max(2, round(job.samples * scale / job.batch_size)), learning_rate=job.learning_rate,
                             batch_size=job.batch_size, weight_decay=job.weight_decay, clip=job.clip)
-        TRAINERS[name](_Desk(folder, Pool(folder / "pool"), schedule, seed))
+        TRAINERS[name](_Desk(folder, Pool(folder / "pool"), schedule, seed, minutes))
     (folder / f"{name}.done").touch()
 
 
 class _Desk:
     """What a job works with: the pool, its schedule, and the models that earlier jobs left."""
 
-    def __init__(self, folder: Path, pool: Any, schedule: Any, seed: int) -> None:
-        self.folder, self.pool, self.schedule, self.seed = folder, pool, schedule, seed
+    def __init__(self, folder: Path, pool: Any, schedule: Any, seed: int, minutes: float) -> None:
+        self.folder, self.pool, self.schedule, self.seed, self.minutes = folder, pool, schedule, seed, minutes
 
     def save(self, model: Any, name: str) -> None:
         model.save_pretrained(self.folder / "models" / name)
@@ -177,11 +178,19 @@ def _autoencoder(desk: _Desk) -> None:
 
 
 def _latents(desk: _Desk) -> None:
+    """Encode the pool, after the gate: a poor autoencoder caps every model that comes after it."""
     import torch
 
+    from toffee_hf.evaluation.heldout import autoencoder_psnr
     from toffee_hf.training.pool import encode_pool
 
-    encode_pool(desk.pool, desk.autoencoder.to(memory_format=torch.channels_last))
+    autoencoder = desk.autoencoder.to(memory_format=torch.channels_last)
+    found = autoencoder_psnr(autoencoder)
+    print(f"autoencoder: {found.mean} ± {found.half} dB inside the mask of {found.n} held-out pictures", flush=True)
+    if found.mean < MIN_AUTOENCODER_DB and desk.minutes >= GATED_FROM_MINUTES:
+        raise RunError(f"the autoencoder reaches {found.mean} dB, and diffusion models need {MIN_AUTOENCODER_DB}: "
+                       "give more minutes, in another folder")
+    encode_pool(desk.pool, autoencoder)
 
 
 def _decoder(desk: _Desk) -> None:
