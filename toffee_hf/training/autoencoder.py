@@ -34,7 +34,8 @@ def train_autoencoder(pool: Pool, schedule: Schedule, folder: Path, seed: int) -
         return _reconstruction(y, x, weight)
 
     fit("autoencoder", model, loss, schedule, folder, seed)
-    model.calibrate(pool.pictures("image", torch.arange(0, len(pool), max(1, len(pool) // 512))))
+    typical = pool.pictures("image", torch.arange(0, len(pool), max(1, len(pool) // 128)))
+    model.calibrate(typical, torch.Generator().manual_seed(seed))
     return model
 
 

@@ -42,7 +42,7 @@ JOBS: Mapping[str, Job] = MappingProxyType({
     "autoencoder": Job(("pool",), 28_800, 16, 4e-4, 0.0, 0.5),
     "latents": Job(("autoencoder",)),
     "clip": Job(("pool",), 30_720, 64, 1e-3, 0.05, member="clip"),
-    "base": Job(("latents", "clip"), 48_000, 48, 1e-3, member="unet"),
+    "base": Job(("latents", "clip"), 60_000, 16, 6e-4, member="unet"),
     "dino": Job(("pool",), 11_200, 16, 1e-3, 0.05, member="dino"),
     "segmenter": Job(("clip",), 15_600, 24, 1.5e-3, member="segmenter"),
     "depth": Job(("dino",), 4_800, 16, 1e-3, member="depth"),

@@ -43,7 +43,7 @@ def test_the_interface_is_that_of_autoencoder_kl(family, picture):
 
 def test_saved_and_loaded_it_is_the_same(tmp_path, picture):
     model = stirred(small_autoencoder())
-    model.calibrate(picture)
+    model.calibrate(picture, torch.Generator().manual_seed(0))
     model.save_pretrained(tmp_path)
     again = ToffeeAutoencoder.from_pretrained(tmp_path).eval()
     assert torch.equal(again.latents(picture), model.latents(picture))
@@ -72,13 +72,29 @@ def test_components_give_latents_of_unit_variance(toys):
 
 
 @torch.no_grad()
-def test_calibration_whitens_the_latents_and_leaves_the_pictures(toys):
+@pytest.mark.parametrize("exponent", [0.0, 0.4])
+def test_calibration_scales_the_latents_and_leaves_the_pictures(toys, exponent):
     torch.manual_seed(0)
     model = stirred(small_autoencoder())
     before = model.pictures(model.latents(toys))
-    model.calibrate(toys)
+    model.calibrate(toys, torch.Generator().manual_seed(0), exponent)
     z = model.latents(toys)
-    assert z.mean((0, 2, 3)).abs().max() < 1e-4 and (z.std((0, 2, 3)) - 1).abs().max() < 1e-3
+    deviation = z.std((0, 2, 3))
+    assert z.mean((0, 2, 3)).abs().max() < 1e-4
+    assert abs(deviation.square().mean().sqrt() - 1) < 1e-3
     assert (model.pictures(z) - before).abs().max() < 1e-5
-    model.calibrate(toys)
-    assert (model.latents(toys) - z).abs().max() < 1e-4, "measured twice is measured once"
+    model.calibrate(toys, torch.Generator().manual_seed(0), exponent)
+    assert (model.latents(toys) - z).abs().max() < 1e-2, "measured twice is measured once"
+    if exponent == 0:
+        assert (deviation - 1).abs().max() < 1e-3, "whitened"
+
+
+@torch.no_grad()
+def test_what_is_seen_most_is_scaled_up_most(toys):
+    torch.manual_seed(0)
+    model = small_autoencoder().eval()
+    tiles = toys.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).reshape(-1, 3, 8, 8)
+    model.start_from_components(tiles)                 # components come in the order of what they show
+    model.calibrate(toys, torch.Generator().manual_seed(0), 0.4)
+    deviation = model.latents(toys).std((0, 2, 3))
+    assert deviation.argmax() == 0 and deviation[0] > 1.5 * deviation[-1]
