@@ -9,6 +9,8 @@ TORCH_INDEX ?=
 DEMO_PAIRS ?= 32
 PYTEST_ARGS ?=
 
+DEMO = --recipe tiny --pairs $(DEMO_PAIRS) --output ./toffee
+
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 TORCH := $(shell grep '^torch==' constraints.txt)
@@ -16,8 +18,11 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 .PHONY: demo test test-slow check clean
 .DELETE_ON_ERROR:
 
+# ./toffee is the demo's own output: one of other weights or another version makes room, other folders stay.
 demo: $(VENV)/.ready
-	$(BIN)/toffee build --recipe tiny --pairs $(DEMO_PAIRS) --output ./toffee
+	@if $(BIN)/toffee plan $(DEMO) 2>&1 >/dev/null | grep -q 'holds run' && \
+	grep -qs '^ "recipe": "tiny",' toffee/recipe.json; then rm -rf toffee; fi
+	$(BIN)/toffee build $(DEMO)
 	$(BIN)/python -c 'import datasets; row = datasets.load_dataset("toffee", split="train")[0]; \
 	print("\nThe first row:", *(f"  {name:15} {value}" for name, value in row.items()), sep="\n")'
 	@echo; echo "Look at toffee/contact_sheet.png, read toffee/README.md."

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from builder.plan import Pair
 from builder.reasons import KEPT, REASONS
 from builder.seeds import generator_for
+from builder.subjects import Skipped
 from toffee_hf.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Batch:
     attempt: int
     columns: dict[str, Any] = field(default_factory=dict)
     rejected: tuple[Rejected, ...] = ()
+    left_out: tuple[Skipped, ...] = ()  # pictures that turned out to be unusable; the runner takes them
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -71,7 +73,15 @@ class Batch:
             return self
         fallen = tuple(Rejected(self.pairs[i], reason, self.row(i)) for i in sorted(leaving))
         staying = self.select([i for i in range(len(self)) if i not in leaving])
-        return replace(staying, rejected=self.rejected + fallen)
+        return replace(staying, rejected=self.rejected + fallen, left_out=self.left_out)
+
+    def leave_out(self, reasons: Mapping[int, str]) -> Batch:
+        """Without these pairs, whose pictures cannot be decoded: they become `unreadable` rows.
+
+        reasons: index -> what is wrong with the picture, which the receipt and the card tell under the file's name.
+        """
+        told = tuple(Skipped(self.pairs[i].subject.shown_name, why) for i, why in sorted(reasons.items()))
+        return replace(self.reject(tuple(reasons), "unreadable"), left_out=self.left_out + told)
 
     def row(self, index: int) -> dict[str, Any]:
         """What every column holds for one pair."""
@@ -88,7 +98,8 @@ def concatenate(parts: Sequence[Batch]) -> Batch:
     names = list(filled[0].columns) if filled else []
     columns = {name: _join([part.columns[name] for part in filled]) for name in names}
     pairs = tuple(pair for part in parts for pair in part.pairs)
-    return Batch(pairs, parts[0].attempt, columns, tuple(fallen for part in parts for fallen in part.rejected))
+    rejected = tuple(fallen for part in parts for fallen in part.rejected)
+    return Batch(pairs, parts[0].attempt, columns, rejected, tuple(it for part in parts for it in part.left_out))
 
 
 def _take(column: Any, indices: Sequence[int]) -> Any:

@@ -21,7 +21,7 @@ SCORES: dict[str, str] = {
     "clip_i": "CLIP similarity of the whole target to the whole reference",
     "clip_t": "CLIP similarity of the target to the prompt",
     "copy": "how much the target repeats the reference patch by patch; high means copy-paste",
-    "in_domain": "how well the models reproduce the reference at all",
+    "in_domain": "how near the reference lies to the pictures that the models were trained on",
     "view_dino": "DINO similarity of the subject in the new view to the subject in the picture it was made from",
     "mask_area": "share of the target that the subject's mask covers",
     "outside": "mean absolute difference of source and target outside the mask; 0 when they are equal",

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from builder.processes import is_dead, process_mark
-from toffee_hf.errors import DiskFull
+from toffee_hf.errors import DiskFull, InputError
 
 _TEMPORARY = ".tmp-"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -55,6 +55,22 @@ def sweep_temporary_files(folder: Path) -> list[Path]:
             path.unlink(missing_ok=True)
             swept.append(path)
     return swept
+
+
+@contextmanager
+def os_errors_are_input(trouble: str) -> Iterator[None]:
+    """Turn an `OSError` into `InputError`, "<trouble>: <file>: <why>", or `DiskFull`. Also a decorator."""
+    try:
+        yield
+    except OSError as err:
+        if err.errno in _FULL:
+            raise DiskFull(f"no space left for {err.filename} ({err.strerror})") from err
+        raise InputError(f"{trouble}: {_shortened(err.filename)}: {err.strerror or err}") from err
+
+
+def _shortened(name: object) -> str:
+    text = str(name)
+    return text if len(text) <= 120 else f"{text[:100]}... ({len(text)} characters)"
 
 
 @contextmanager

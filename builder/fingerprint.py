@@ -13,13 +13,15 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from builder.families import FIELD, KNOWN
 from toffee_hf.errors import RecipeError
 
 if TYPE_CHECKING:
     from builder.recipe import Recipe, Weight
 
 # By hand: raise it with every change of our own code that changes rows (code under builder/ and toffee_hf/ is not
-# hashed, so that a comment does not start a new run). Functions and classes from elsewhere are hashed by source.
+# hashed, so that a comment does not start a new run; a function of ours in a recipe counts by its own source).
+# Functions and classes from elsewhere count with all of the file they are in, for they may use the rest of it.
 ROWS_VERSION = 1
 
 EXCLUDED: dict[str, str] = {  # "Class.field" -> why it cannot change a row
@@ -120,9 +122,20 @@ def _canonical_path(value: Path, places: Places) -> dict[str, str]:
 def _canonical_dataclass(value: Any, places: Places) -> dict[str, Any]:
     kind = type(value)
     kept = [field.name for field in fields(value) if f"{kind.__name__}.{field.name}" not in EXCLUDED]
-    settings = {name: canonical(getattr(value, name), places) for name in kept}
+    settings = {name: _canonical_field(name, getattr(value, name), places) for name in kept}
     source = {} if _is_ours(kind) else {"source": _source_hash(kind)}
     return {"class": kind.__qualname__, "fields": settings, **source}
+
+
+def _canonical_field(name: str, value: Any, places: Places) -> Any:
+    """A family's folder stands for the weight that lies there, like a path."""
+    if name != FIELD or not isinstance(value, str) or value in KNOWN:
+        return canonical(value, places)
+    folder = Path(value).resolve()
+    weight = next((weight for path, weight in places.items() if path.resolve() == folder), None)
+    if weight is None:
+        raise RecipeError(f"family {value!r} is none of {', '.join(KNOWN)}: add a Weight with this path to the recipe")
+    return {"weight": weight}
 
 
 def _canonical_callable(value: Any, places: Places) -> dict[str, Any]:
@@ -134,12 +147,15 @@ def _canonical_callable(value: Any, places: Places) -> dict[str, Any]:
     return {"function": value.__qualname__, "source": _source_hash(value), "closure": cells}
 
 
-def _is_ours(kind: type) -> bool:
-    return kind.__module__.partition(".")[0] in _OURS
+def _is_ours(value: Any) -> bool:
+    return str(value.__module__).partition(".")[0] in _OURS
 
 
 def _source_hash(value: Any) -> str:
+    """Of ours the definition alone, of others their whole file."""
     try:
-        return sha256(inspect.getsource(value).encode()).hexdigest()
+        if _is_ours(value):
+            return sha256(inspect.getsource(value).encode()).hexdigest()
+        return file_sha256(Path(inspect.getsourcefile(value) or ""))
     except (OSError, TypeError) as err:
         raise RecipeError(f"the source of {value.__qualname__} cannot be read: define it in a file") from err

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -71,13 +72,14 @@ class Lease:
     def _excludes(self, path: Path) -> bool:
         """Whether the lease at `path` is live and not of another part of the same run."""
         if _is_stale(path):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # another user's
+                path.unlink(missing_ok=True)
             return False
         try:
             other = json.loads(path.read_bytes())
         except FileNotFoundError:
             return False
-        except ValueError:
+        except (OSError, ValueError):
             return True
         same_cut = other.get("run8") == self.run8 and other.get("count") == self.part.count
         return not same_cut or other.get("index") == self.part.index

@@ -51,6 +51,11 @@ def device_name() -> str:
     return "cpu"
 
 
+def device_kind() -> str:
+    """`gpu` or `cpu`: what workers started from here will use, found without loading torch."""
+    return "gpu" if visible_gpus() and "+cpu" not in library_versions().get("torch", "+cpu") else "cpu"
+
+
 def cpu_cores() -> int:
     """Cores that this process may use, by affinity and by the container's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

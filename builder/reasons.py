@@ -7,7 +7,7 @@ KEPT = "kept"
 REASONS: dict[str, str] = {
     KEPT: "Every rule of the recipe holds.",
     "unreadable": "The subject's picture could not be decoded when its turn came.",
-    "out_of_domain": "The models do not know such a picture: they cannot reproduce the reference.",
+    "out_of_domain": "The models do not know such a picture: the reference is too far from what they were trained on.",
     "no_subject": "No subject of the named class was found in the reference.",
     "reference_unsound": "The subject's mask in the reference is too large, cut by the border, or in pieces.",
     "mask_unsound": "The subject's mask in the target is too small, too large, cut by the border, or in pieces.",

@@ -14,6 +14,7 @@ from builder.plan import shard_name
 
 SCHEMA_VERSION = 1
 FOLDER = "receipts"
+_KINDS: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool, "dict": dict, "list": list}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,7 @@ class Receipt:
     finished: str
     reduced_batch: bool = False
     messages: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)  # picture that could not be decoded -> why
 
     @property
     def pairs(self) -> int:
@@ -76,15 +78,44 @@ def write_receipt(output: Path, receipt: Receipt) -> None:
 def read_receipt(path: Path) -> Receipt | None:
     """The receipt, or None if there is none that can be read (then its shard is not done)."""
     try:
-        return _from_json(json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError, KeyError):
+        return _from_bytes(path.read_bytes())
+    except OSError:
         return None
 
 
-def _from_json(found: dict[str, Any]) -> Receipt:
-    known = {item.name: found[item.name] for item in fields(Receipt) if item.name in found}
-    known["files"] = [ShardFile(**item) for item in known["files"]]
-    return Receipt(**known)
+def has_receipt(output: Path, run8: str, shard: int) -> bool:
+    """Whether a shard has a receipt; one that is damaged is none, one that cannot be read now may be one."""
+    try:
+        return _from_bytes(receipt_path(output, run8, shard).read_bytes()) is not None
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
+def _from_bytes(data: bytes) -> Receipt | None:
+    """The receipt, or None where it is damaged."""
+    try:
+        found = json.loads(data)
+        known = {item.name: found[item.name] for item in fields(Receipt) if item.name in found}
+        known["files"] = [ShardFile(**item) for item in known["files"]]
+        receipt = Receipt(**known)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return receipt if _is_sound(receipt) and all(_is_sound(file) for file in receipt.files) else None
+
+
+def _is_sound(record: Receipt | ShardFile) -> bool:
+    """Whether every field is of its type, and every value of a dict of numbers is a number."""
+    for item in fields(record):
+        kind, _, inner = str(item.type).partition("[")
+        value = getattr(record, item.name)
+        if not isinstance(value, _KINDS[kind]):
+            return False
+        wanted = _KINDS[inner.rstrip("]").rpartition(" ")[2]] if kind == "dict" else object
+        if kind == "dict" and not all(isinstance(part, wanted) for part in value.values()):
+            return False
+    return True
 
 
 def read_receipts(output: Path, run8: str | None = None) -> Iterator[Receipt]:
@@ -100,10 +131,11 @@ def is_done(output: Path, run8: str, shard: int, first: int, last: int) -> bool:
     receipt = read_receipt(receipt_path(output, run8, shard))
     if receipt is None or receipt.first_pair > first or receipt.last_pair < last:
         return False
-    return all(_has_size(output / file.path, file.bytes) for file in receipt.files)
+    return all(has_size(output / file.path, file.bytes) for file in receipt.files)
 
 
-def _has_size(path: Path, size: int) -> bool:
+def has_size(path: Path, size: int) -> bool:
+    """Whether a file is there with so many bytes."""
     try:
         return path.stat().st_size == size
     except OSError:

@@ -22,7 +22,7 @@ def load_recipe(reference: str) -> Recipe:
         recipe = make()
     except ToffeeError:
         raise
-    except Exception as err:  # the user's own code
+    except (Exception, SystemExit) as err:  # the user's own code
         raise RecipeError(f"recipe {reference!r} raised {type(err).__name__}: {err}") from err
     if not isinstance(recipe, Recipe):
         raise RecipeError(f"recipe {reference!r} must return a builder.recipe.Recipe, got {type(recipe).__name__}")
@@ -60,7 +60,7 @@ def _module_of_file(path: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses and inspect look their module up there
     try:
         spec.loader.exec_module(module)
-    except Exception as err:  # the user's own code
+    except (Exception, SystemExit) as err:  # the user's own code
         del sys.modules[name]
         raise RecipeError(f"recipe file {path} raised {type(err).__name__}: {err}") from err
     return module

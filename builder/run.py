@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder.families import check_families
+from builder.files import os_errors_are_input
 from builder.fingerprint import run_fingerprint
 from builder.lease import Part
-from builder.machine import instruction_set, library_versions
+from builder.machine import device_kind, instruction_set, library_versions
 from builder.plan import Plan
 from builder.receipts import Receipt, is_done, read_receipts
 from builder.recipe import Recipe
@@ -21,6 +23,7 @@ DEFAULT_SUBJECTS = "toy:held-out"
 DEFAULT_OUTPUT = Path("toffee")
 DEFAULT_PAIRS = 64
 _MAX_SEED = 2**63 - 1
+MAX_PAIRS = 10**9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,8 +37,8 @@ class RunRequest:
     output: Path = DEFAULT_OUTPUT
 
     def __post_init__(self) -> None:
-        if self.pairs < 1:
-            raise InputError(f"--pairs must be at least 1, got {self.pairs}")
+        if not 1 <= self.pairs <= MAX_PAIRS:
+            raise InputError(f"--pairs must be at least 1 and at most {MAX_PAIRS:,}, got {self.pairs}")
         if not 0 <= self.seed <= _MAX_SEED:
             raise InputError(f"--seed must be in [0, 2**63), got {self.seed}")
 
@@ -68,19 +71,21 @@ class Run:
         return read_receipts(self.request.output, self.run8)
 
     def other_stack(self) -> str | None:
-        """How an earlier shard's libraries or CPU differ from this process's, if they do."""
-        now = {**library_versions(), "cpu": instruction_set()}
+        """How an earlier shard's libraries, CPU or kind of device differ from this process's, if they do."""
+        now = {**library_versions(), "cpu": instruction_set(), "device": device_kind()}
         for receipt in self.receipts():
-            then = {**receipt.versions, "cpu": receipt.cpu}
+            then = {**receipt.versions, "cpu": receipt.cpu, "device": "cpu" if receipt.device == "cpu" else "gpu"}
             changed = [f"{name} {then.get(name)} -> {now.get(name)}" for name in now if then.get(name) != now[name]]
             if changed:
                 return ", ".join(changed)
         return None
 
 
+@os_errors_are_input("cannot read")
 def open_run(request: RunRequest) -> Run:
     """Load the recipe and index the subjects; writes nothing. Raises `InputError`."""
     recipe = load_recipe(request.recipe)
+    check_families(recipe)
     subjects = index_subjects(request.subjects, recipe.size_px)
     run8 = run_fingerprint(recipe, request.seed, subjects.digest)
     plan = Plan(recipe, subjects, request.seed, run8, request.pairs)

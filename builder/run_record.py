@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from builder.columns import CONFIGS, column_names
-from builder.files import write_atomically
+from builder.files import os_errors_are_input, write_atomically
 from builder.fingerprint import canonical_recipe, weight_digests
-from builder.receipts import FOLDER
+from builder.receipts import FOLDER, read_receipts
 from builder.run import Run
 from toffee_hf import __version__
 from toffee_hf.errors import InputError, RunMismatch
@@ -20,18 +20,44 @@ _OWN = (NAME, FOLDER, "README.md", "contact_sheet.png", "score_histograms.png", 
 
 
 def read_record(output: Path) -> dict[str, Any] | None:
-    """What `recipe.json` of the folder holds, or None. Raises `InputError` if it is not ours."""
+    """What `recipe.json` of the folder holds, or None. Raises `InputError` if it is damaged."""
     path = output / NAME
     if not path.exists():
         return None
     try:
         record = json.loads(path.read_bytes())
-        [run["run8"] for run in record["runs"]]
-    except (OSError, ValueError, TypeError, KeyError) as err:
-        raise InputError(f"{path} cannot be read; give another --output, or remove it") from err
+    except (ValueError, RecursionError):
+        record = None
+    if not _is_record(record):
+        raise InputError(f"{path} cannot be read; remove it, and the `toffee build` that made it writes it again")
     return dict(record)
 
 
+def _is_record(record: Any) -> bool:
+    """What is there is of the type that we wrote, and every run has its name and seed."""
+    if not isinstance(record, dict) or not isinstance(record.get("runs"), list) or not _is_described(record):
+        return False
+    return all(_is_run(run) and _is_described(run) for run in record["runs"])
+
+
+def _is_run(run: Any) -> bool:
+    return isinstance(run, dict) and isinstance(run.get("run8"), str) and isinstance(run.get("seed"), int)
+
+
+def _is_described(found: dict[str, Any]) -> bool:
+    """Of a run, or of the record, which tells the same of its latest run."""
+    kinds = {"recipe": str, "subjects": str, "pairs": int, "subject_count": int, "skipped": list, "licences": dict}
+    if any(name in found and not isinstance(found[name], kind) for name, kind in kinds.items()):
+        return False
+    weights = found.get("licences", {}).get("weights") or []
+    return _all_have(found.get("skipped", []), "file", "reason") and _all_have(weights, "name", "licence", "source")
+
+
+def _all_have(lines: Any, *names: str) -> bool:
+    return all(isinstance(line, dict) and all(isinstance(line.get(name), str) for name in names) for line in lines)
+
+
+@os_errors_are_input("cannot use")
 def check_output(run: Run, append: bool) -> None:
     """Whether the run may write there: a new or empty folder, its own, or with `append` one of other runs.
 
@@ -42,7 +68,7 @@ def check_output(run: Run, append: bool) -> None:
         raise InputError(f"--output {output} is a file; give a folder")
     record = read_record(output)
     if record is None:
-        _check_foreign(output)
+        _check_foreign(run)
         return
     others = {other["run8"]: other for other in record["runs"]}
     if run.run8 in others:
@@ -57,12 +83,20 @@ def check_output(run: Run, append: bool) -> None:
         raise RunMismatch(f"--append needs a seed of its own: {output} has seed {run.request.seed} already")
 
 
-def _check_foreign(output: Path) -> None:
+def _check_foreign(run: Run) -> None:
+    """A folder without a record is empty, or what is left of this run."""
+    output = run.request.output
     found = sorted(path.name for path in output.iterdir() if not path.name.startswith(".")) if output.exists() else []
-    if found:
-        raise InputError(f"{output} is not empty and has no {NAME} (it holds {found[0]!r}); give another --output")
+    strange = [name for name in found if name not in _OWN]
+    if strange or (found and FOLDER not in found):
+        name = (strange or found)[0]
+        raise InputError(f"{output} is not empty and has no {NAME} (it holds {name!r}); give another --output")
+    others = sorted({receipt.run8 for receipt in read_receipts(output)} - {run.run8})
+    if others:
+        raise RunMismatch(f"{output} has no {NAME} and holds run {others[0]}, not {run.run8}; give another --output")
 
 
+@os_errors_are_input("cannot write")
 def write_record(run: Run, licence: str | None) -> None:
     """Add the run to the folder's record, in one step; unchanged if it says all of it already."""
     output = run.request.output
@@ -78,8 +112,9 @@ def write_record(run: Run, licence: str | None) -> None:
 def _merged(run: Run, licence: str | None, found: dict[str, Any]) -> dict[str, Any]:
     entry = _entry(run, licence)
     if licence is None:
-        entry["licences"]["subjects"] = found["licences"]["subjects"]
-    return {**entry, "pairs": max(entry["pairs"], found["pairs"])}
+        known = found.get("licences", {}).get("subjects")
+        entry["licences"]["subjects"] = known or entry["licences"]["subjects"]
+    return {**entry, "pairs": max(entry["pairs"], found.get("pairs", 0))}
 
 
 def _entry(run: Run, licence: str | None) -> dict[str, Any]:
@@ -90,7 +125,7 @@ def _entry(run: Run, licence: str | None) -> dict[str, Any]:
         "seed": request.seed,
         "pairs": request.pairs,
         "pairs_per_shard": recipe.pairs_per_shard,
-        "subjects": request.subjects,
+        "subjects": _subjects_name(request.subjects),
         "subject_count": len(run.subjects),
         "subjects_digest": run.subjects.digest,
         "size_px": recipe.size_px,
@@ -100,6 +135,11 @@ def _entry(run: Run, licence: str | None) -> dict[str, Any]:
         "settings": canonical_recipe(recipe),
         "toffee_version": __version__,
     }
+
+
+def _subjects_name(spec: str) -> str:
+    """Of a folder its name alone: the record is published, and where the folder lies is nobody's business."""
+    return Path(spec).resolve().name if Path(spec).is_dir() else spec
 
 
 def _weights(run: Run) -> list[dict[str, Any]]:
@@ -116,7 +156,7 @@ def _default_licence(run: Run) -> str | None:
 def _record(run: Run, runs: list[dict[str, Any]]) -> dict[str, Any]:
     """The fields of the latest run at the top, for a folder has one run as a rule."""
     latest = next(found for found in runs if found["run8"] == run.run8)
-    skipped = {(line["file"], line["reason"]): line for found in runs for line in found["skipped"]}
+    skipped = {(line["file"], line["reason"]): line for found in runs for line in found.get("skipped", ())}
     return {
         "schema_version": 1,
         "recipe": latest["recipe"],

@@ -115,6 +115,7 @@ def _receipt(
         finished=_now(),
         reduced_batch=log.reduced_batch,
         messages=log.messages,
+        left_out=log.left_out,
     )
 
 

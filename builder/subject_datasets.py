@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.subject_folders import METADATA
+from builder.subject_folders import class_folders, pictures_in
+from builder.subject_metadata import NAMES
 from builder.subject_pictures import Candidate, index_candidates
 from builder.subjects import SubjectIndex
 from toffee_hf.errors import InputError
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
     import datasets
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-_DATA_FILES = ("*.parquet", "*.arrow")
+_MARKS = ("state.json", "dataset_info.json")
+_DATA_FILES = ("*.parquet", "data/**/*.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +40,37 @@ class DatasetRow:
 
 
 def is_dataset(spec: str) -> bool:
-    """A folder with Parquet or Arrow files and no photo metadata, or what looks like ORG/NAME and is no folder."""
+    """A folder that is one and holds no photos, or what looks like ORG/NAME and is no folder."""
     path = Path(spec)
     if path.is_dir():
-        photos = any((path / name).exists() for name in METADATA)
-        return not photos and any(next(path.rglob(pattern), None) for pattern in _DATA_FILES)
+        return _holds_data(path) and not _holds_photos(path)
     return not path.exists() and not spec.startswith((".", "/", "~")) and _HUB_ID.fullmatch(spec) is not None
+
+
+def _holds_data(folder: Path) -> bool:
+    """Saved by `datasets`, or with Parquet on top, in data/, or where the card says."""
+    if any((folder / name).is_file() for name in _MARKS):
+        return True
+    return any(next(folder.glob(pattern), None) for pattern in (*_DATA_FILES, *_listed_patterns(folder)))
+
+
+def _listed_patterns(folder: Path) -> list[str]:
+    """The patterns of the first folders in `configs` of README.md, which name Parquet files."""
+    card = folder / "README.md"
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    head = text.split("---\n")[1] if text.startswith("---\n") else ""
+    found = re.findall(r"^[\s-]*(?:path|data_files|data_dir):\s*['\"]?([\w.-]+)/", head, re.MULTILINE)
+    return [f"{name}/*.parquet" for name in found if name != ".."]
+
+
+def _holds_photos(folder: Path) -> bool:
+    if any((folder / name).exists() for name in NAMES):
+        return True
+    for found in class_folders(folder):
+        with suppress(OSError):
+            if pictures_in(found):
+                return True
+    return False
 
 
 def index_dataset(spec: str) -> SubjectIndex:

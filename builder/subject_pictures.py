@@ -10,6 +10,7 @@ from builder.progress import progress
 from builder.subjects import Locator, Skipped, Subject, SubjectIndex, content_hash
 from toffee_hf.images import ImageError, probe
 
+_MOST_CHARACTERS = 100  # of a class name, which stands in every prompt
 _READERS = 4  # threads: reading waits for disks, hashing releases the GIL
 
 
@@ -32,7 +33,7 @@ def index_candidates(
         if isinstance(outcome, Skipped):
             left_out.append(outcome)
         elif outcome in owners:
-            left_out.append(Skipped(candidate.file, f"duplicate of {owners[outcome]}"))
+            left_out.append(Skipped(candidate.file, f"duplicate: of {owners[outcome]}"))
         else:
             owners[outcome] = candidate.file
             subjects.append(_subject(candidate, outcome))
@@ -59,8 +60,9 @@ def _chunks(items: Iterable[Candidate], size: int) -> Iterator[list[Candidate]]:
 
 def _check(candidate: Candidate) -> str | Skipped:
     """The content hash, or why the picture is left out."""
-    if not clean_text(candidate.class_name):
-        return Skipped(candidate.file, "no_class_name")
+    reason = _bad_name(candidate)
+    if reason:
+        return Skipped(candidate.file, reason)
     try:
         data = candidate.locator.read()
         probe(data)
@@ -71,12 +73,32 @@ def _check(candidate: Candidate) -> str | Skipped:
     return content_hash(data)
 
 
+def _bad_name(candidate: Candidate) -> str:
+    """What is wrong with the candidate's words, or nothing."""
+    if not clean_text(candidate.class_name):
+        return "no_class_name"
+    if len(clean_text(candidate.class_name)) > _MOST_CHARACTERS:
+        return "long_class_name"
+    words = (candidate.file, candidate.class_name, candidate.subject_id)
+    return "" if all(map(_is_utf8, words)) else "not_utf8"
+
+
+def _is_utf8(text: str) -> bool:
+    """Not so where bytes of another encoding came in as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _subject(candidate: Candidate, digest: str) -> Subject:
     return Subject(
         content_hash=digest,
         subject_id=clean_text(candidate.subject_id) or digest[:16],
         class_name=clean_text(candidate.class_name),
         locator=candidate.locator,
+        file=candidate.file,
     )
 
 

@@ -30,6 +30,11 @@ class Subject:
     subject_id: str
     class_name: str
     locator: Locator
+    file: str = ""  # the picture's name for people, relative to the folder; never part of a row
+
+    @property
+    def shown_name(self) -> str:
+        return self.file or self.subject_id
 
     def read(self) -> bytes:
         """The picture's file, undecoded; raises `OSError` if it is gone, or no longer what was indexed."""
@@ -37,6 +42,19 @@ class Subject:
         if not isinstance(self.locator, ToyPicture) and content_hash(data) != self.content_hash:
             raise OSError("the picture has changed since it was indexed")
         return data
+
+
+# Code -> sentence, beside those of `toffee_hf.images.REASONS`. After a code may stand ": " and what was found.
+SKIP_REASONS = {
+    "bad_line": "the line of the metadata cannot be parsed, or has no file_name",
+    "bad_name": "no file can have this name",
+    "duplicate": "the same picture under another name, which stays",
+    "long_class_name": "the class name has more than 100 characters",
+    "no_class_name": "the picture has no class name",
+    "not_utf8": "the name of the file, the class or the subject is not UTF-8",
+    "outside_folder": "the name leads out of the folder of photos",
+    "unreadable_file": "the file cannot be read",
+}
 
 
 @dataclass(frozen=True, slots=True)

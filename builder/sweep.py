@@ -7,24 +7,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from builder.columns import CONFIGS
-from builder.files import sweep_temporary_files
+from builder.files import os_errors_are_input, sweep_temporary_files
 from builder.lease import Part
-from builder.receipts import FOLDER, receipt_path
+from builder.receipts import FOLDER, has_receipt
 from builder.shard_files import remove_shard
 
 _SHARD_FILE = re.compile(r"train-([0-9a-f]{8})-(\d{5,})\.parquet")
 
 
+@os_errors_are_input("cannot use")
 def sweep(output: Path, run8: str | None = None, part: Part | None = None) -> None:
     """Remove what the dead left. The caller holds the folder: all of it, or `part` of run `run8`.
 
-    Temporary files go if their process was on this host and is dead; shard files go if they have no receipt.
+    Temporary files go if their process was on this host and is dead; shard files go if they have no sound receipt.
     """
     for folder in (output, output / FOLDER, *(output / config for config in CONFIGS)):
         sweep_temporary_files(folder)
     for found, shard in sorted(set(_shards_with_files(output))):
         ours = part is None or part.count == 1 or (found == run8 and part.holds(shard))
-        if ours and not receipt_path(output, found, shard).exists():
+        if ours and not has_receipt(output, found, shard):
             remove_shard(output, found, shard)
 
 

@@ -10,6 +10,7 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from transformers import CLIPConfig, CLIPModel, DepthAnythingForDepthEstimation, Dinov2Config, Dinov2Model
 
 from toffee_hf.models.toffee_autoencoder import ToffeeAutoencoder
+from toffee_hf.models.toffee_domain import ToffeeDomain
 from toffee_hf.models.toffee_refiner_unet import ToffeeRefinerUNet
 from toffee_hf.models.toffee_segmenter import ToffeeSegmenter
 from toffee_hf.models.toffee_view_unet import ToffeeViewUNet
@@ -67,6 +68,7 @@ def write_family(folder: Path) -> Path:
         "refiner": stirred(ToffeeRefinerUNet.from_unet(unet, feature_dim=FEATURES, hint_channels=16)),
         "view": stirred(ToffeeViewUNet.from_unet(unet, feature_dim=2 * FEATURES, patches=SIDE * SIDE)), "dino": dino,
         "depth": DepthAnythingForDepthEstimation(depth_config(dino)), "scheduler": noise_schedule(),
+        "domain": ToffeeDomain(FEATURES),
         "segmenter": stirred(ToffeeSegmenter(text_dim=16, widths=(16, 16, 16))),
     }
     for name, model in models.items():

@@ -1,7 +1,8 @@
 """The models of a recipe as one family in one folder, each loaded once a process, when it is first needed.
 
 Folder layout, every model in the format of its own `save_pretrained`: `vae`, `tokenizer`, `clip` (its text tower is the
-text encoder), `unet`, `controlnet`, `refiner`, `view`, `dino`, `depth`, `segmenter`, `scheduler`.
+text encoder), `unet`, `controlnet`, `refiner`, `view`, `dino`, `depth`, `segmenter`, `domain`,
+`scheduler`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from toffee_hf.errors import InputError
 
 TINY = Path(__file__).parent / "weights" / "tiny"
 MEMBERS = ("vae", "tokenizer", "clip", "unet", "controlnet", "refiner", "view", "dino", "depth", "segmenter",
-           "scheduler")
+           "domain", "scheduler")
 
 
 @cache
@@ -117,6 +118,12 @@ class Family:
         from toffee_hf.models.toffee_segmenter import ToffeeSegmenter
 
         return self._ready(ToffeeSegmenter.from_pretrained(self.folder / "segmenter"))
+
+    @cached_property
+    def domain(self) -> Any:
+        from toffee_hf.models.toffee_domain import ToffeeDomain
+
+        return self._ready(ToffeeDomain.from_pretrained(self.folder / "domain"))
 
     def scheduler(self) -> Any:
         """A new scheduler, since pipelines keep state in theirs."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from pathlib import Path
 
 from builder.lease import Part
-from builder.run import DEFAULT_OUTPUT, DEFAULT_PAIRS, DEFAULT_RECIPE, DEFAULT_SUBJECTS, RunRequest
+from builder.run import DEFAULT_OUTPUT, DEFAULT_PAIRS, DEFAULT_RECIPE, DEFAULT_SUBJECTS, MAX_PAIRS, RunRequest
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,8 +16,8 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add("--recipe", default=DEFAULT_RECIPE, metavar="NAME|FILE.py:function", help="how (default: %(default)s)")
     add("--subjects", default=DEFAULT_SUBJECTS, metavar="DIR|DATASET|toy:held-out|toy:train",
         help="of what: photos, a dataset with image and class_name, or toys (default: %(default)s)")  # fmt: skip
-    add("--pairs", type=positive, default=DEFAULT_PAIRS, metavar="N", help="pairs to try (default: %(default)s)")
-    add("--output", type=folder, default=DEFAULT_OUTPUT, metavar="DIR", help="where to (default: ./%(default)s)")
+    add("--pairs", type=pairs, default=DEFAULT_PAIRS, metavar="N", help="pairs to try (default: %(default)s)")
+    add("--output", type=output, default=DEFAULT_OUTPUT, metavar="DIR", help="where to (default: ./%(default)s)")
     add("--seed", type=seed, default=0, metavar="S", help="another seed makes other pairs (default: %(default)s)")
     add("--workers", type=positive, default=None, metavar="W", help="processes (default: one per GPU, else per core)")
     add("--shards", type=part, default=Part(), metavar="I/N",
@@ -42,6 +43,13 @@ def positive(text: str) -> int:
     return number
 
 
+def pairs(text: str) -> int:
+    number = positive(text)
+    if number > MAX_PAIRS:
+        raise argparse.ArgumentTypeError(f"must be at most {MAX_PAIRS:,}, got {text}")
+    return number
+
+
 def seed(text: str) -> int:
     number = _integer(text)
     if not 0 <= number < 2**63:
@@ -53,6 +61,15 @@ def folder(text: str) -> Path:
     if not text or "\0" in text:
         raise argparse.ArgumentTypeError("must name a folder")
     return Path(text)
+
+
+def output(text: str) -> Path:
+    """A folder whose name `load_dataset` does not take for a pattern."""
+    path = folder(text)
+    name = Path(os.path.realpath(path)).name
+    if set(name) & set("[]*?{}"):
+        raise argparse.ArgumentTypeError(f"must have no [ ] * ? {{ }} in its name, for it would not load, got {name!r}")
+    return path
 
 
 def part(text: str) -> Part:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from builder.cli.arguments import add_run_arguments, run_request
 from builder.engines.local import FailedShard, default_workers, run_local
 from builder.engines.messages import Done, Setup
+from builder.files import os_errors_are_input
 from builder.lease import Lease, Part
 from builder.progress import bar
-from builder.receipts import total
+from builder.receipts import read_receipts, total
+from builder.report import lost_message
+from builder.report.provisional import ProvisionalCard
 from builder.run import Run, open_run
 from builder.run_record import check_output, write_record
 from builder.sweep import sweep
-from toffee_hf.errors import DiskFull, InputError, RunError
+from toffee_hf.errors import DiskFull, InputError, RunError, ToffeeError
+
+_MOST_DETAILS = 3
+_MOST_CHARACTERS = 120
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -30,30 +39,58 @@ def build(arguments: argparse.Namespace) -> int:
     output = run.request.output
     check_output(run, arguments.append)
     _say_skipped(run)
-    _make_folder(output)
-    with Lease(output, run.run8, arguments.shards):
+    with _disk_full_told(), _made_folder(output), Lease(output, run.run8, arguments.shards):
         check_output(run, arguments.append)  # again: another process may have been first
         sweep(output, run.run8, arguments.shards)
         write_record(run, arguments.license)
         _warn_other_stack(run)
-        try:
+        with _left_loadable(run, arguments.shards):
             failed = _run_shards(run, arguments.shards, arguments.workers or default_workers())
-            _report(run, arguments.shards, failed)
-        except DiskFull as err:
-            raise DiskFull(f"{err}; finished shards stay: make room, and give the same command again") from err
-        finally:
-            sweep(output, run.run8, arguments.shards)
+        lost = _report(run, arguments.shards)
     _print_summary(run, arguments.shards)
     if failed:
         raise RunError(_failure_message(failed))
+    if lost:
+        raise RunError(lost_message(output, lost))
     return 0
 
 
-def _make_folder(output: Path) -> None:
+@contextmanager
+def _disk_full_told() -> Iterator[None]:
     try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise InputError(f"--output {output} cannot be made: {err.strerror}; give another folder") from err
+        yield
+    except DiskFull as err:
+        raise DiskFull(f"{err}; finished shards stay: make room, and give the same command again") from err
+
+
+@contextmanager
+def _made_folder(output: Path) -> Iterator[None]:
+    """The folder exists in the block; if the input turns out to be wrong, what was made for it goes again."""
+    with os_errors_are_input(f"--output {_shown(output)} cannot be used"):
+        made = [path for path in (output, *output.parents) if not path.exists()]
+    try:
+        with os_errors_are_input(f"--output {_shown(output)} cannot be made"):
+            output.mkdir(parents=True, exist_ok=True)
+        yield
+    except InputError:
+        for path in made:
+            with suppress(OSError):  # something is in it
+                path.rmdir()
+        raise
+
+
+@contextmanager
+def _left_loadable(run: Run, part: Part) -> Iterator[None]:
+    """Whatever ends the block (Ctrl-C, SIGTERM, a full disk), the folder is swept, and tells of its finished shards."""
+    output = run.request.output
+    try:
+        yield
+    except BaseException:
+        with suppress(ToffeeError):
+            sweep(output, run.run8, part)
+            _report(run, part)
+        raise
+    sweep(output, run.run8, part)
 
 
 def _say_skipped(run: Run) -> None:
@@ -76,6 +113,9 @@ def _warn_other_stack(run: Run) -> None:
 def _run_shards(run: Run, part: Part, workers: int) -> list[FailedShard]:
     numbers = list(run.pending(part))
     pairs = sum(last - first + 1 for first, last in map(run.plan.shard_range, numbers))
+    card = ProvisionalCard(run.request.output)
+    if numbers:
+        card.write()
     setup = Setup(run.reference, str(run.request.output.resolve()), run.request.seed, run.recipe.threads)
     kept = tried = 0
     with bar("building", pairs, "pair") as shown:
@@ -85,16 +125,20 @@ def _run_shards(run: Run, part: Part, workers: int) -> list[FailedShard]:
             kept, tried = kept + done.kept, tried + done.pairs
             shown.set_postfix_str(f"{kept / tried:.0%} kept", refresh=False)
             shown.update(done.pairs)
+            card.follow()
 
         return run_local(run.plan, numbers, setup, workers, on_done)
 
 
-def _report(run: Run, part: Part, failed: list[FailedShard]) -> None:
-    """Card and pictures by the process that sees all receipts; also after failures, so that what there is loads."""
-    if run.is_complete() or (failed and part.count == 1):
-        from builder.report import write_report
+def _report(run: Run, part: Part) -> tuple[str, ...]:
+    """Card and pictures, by the process that sees all receipts or is alone; returns files that are lost."""
+    from builder.report import write_report
 
-        write_report(run.request.output)
+    output = run.request.output
+    if run.is_complete() or (part.count == 1 and next(read_receipts(output), None) is not None):
+        return write_report(output)
+    ProvisionalCard(output).write()
+    return ()
 
 
 def _print_summary(run: Run, part: Part) -> None:
@@ -119,13 +163,20 @@ def _config_order(config: str) -> int:
 
 def _print_where(output: Path, config: str) -> None:
     print(f"card: {output / 'README.md'}\ncontact sheet: {output / 'contact_sheet.png'}\nload it with:")
-    name = str(output) if "/" in str(output) else f"./{output}"
-    path = output.name if output == Path(output.name) else name
-    print(f'  from datasets import load_dataset\n  rows = load_dataset("{path}", "{config}", split="train")')
+    place = output.resolve()
+    name = json.dumps(place.name if place.parent == Path.cwd().resolve() else str(place), ensure_ascii=False)
+    print(f'  from datasets import load_dataset\n  rows = load_dataset({name}, "{config}", split="train")')
     print('  print(rows[0]["prompt"], rows[0]["reference"].size)')
 
 
 def _failure_message(failed: list[FailedShard]) -> str:
-    for shard in failed:
+    for shard in failed[:_MOST_DETAILS]:
         print(f"shard {shard.number} failed: {shard.message}\n{shard.detail}", file=sys.stderr)
+    if len(failed) > _MOST_DETAILS:
+        print(f"... and {len(failed) - _MOST_DETAILS} shards more", file=sys.stderr)
     return f"{len(failed)} shards failed three times; the same command tries them again, and only them"
+
+
+def _shown(path: Path) -> str:
+    text = str(path)
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}..."

@@ -6,11 +6,15 @@ import argparse
 from pathlib import Path
 
 from builder.cli.arguments import folder
-from builder.lease import is_leased
+from builder.files import os_errors_are_input
+from builder.lease import Lease, Part
 from builder.receipts import read_receipts
+from builder.report import lost_message, write_report
 from builder.run_record import read_record
 from builder.sweep import sweep
-from toffee_hf.errors import FolderInUse, InputError
+from toffee_hf.errors import InputError, RunError
+
+_NO_RUN = "report"  # a lease that goes with no other
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -21,13 +25,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def report(arguments: argparse.Namespace) -> int:
     output: Path = arguments.folder
-    if read_record(output) is None or next(read_receipts(output), None) is None:
-        raise InputError(f"{output} holds no finished shard; give an output folder of toffee build")
-    if is_leased(output):
-        raise FolderInUse(f"{output} is being built; its build writes the report at its end")
-    sweep(output)
-    from builder.report import write_report
-
-    write_report(output)
+    with os_errors_are_input("cannot use"):
+        if read_record(output) is None or next(read_receipts(output), None) is None:
+            raise InputError(f"{output} holds no finished shard; give an output folder of toffee build")
+        with Lease(output, _NO_RUN, Part()):
+            sweep(output)
+            lost = write_report(output)
     print(f"card: {output / 'README.md'}\ncontact sheet: {output / 'contact_sheet.png'}")
+    if lost:
+        raise RunError(lost_message(output, lost))
     return 0

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from builder.engines.messages import Blame, Done, Failed, Setup
 from builder.machine import cpu_cores, visible_gpus
 from builder.plan import Plan, Shard
-from toffee_hf.errors import DiskFull, InputError
+from toffee_hf.errors import DiskFull, InputError, RunError
 
 MAX_TRIES = 3
 _TICK_S = 1.0
@@ -46,12 +46,13 @@ def run_local(
 ) -> list[FailedShard]:
     """Run these shards of `plan`; `on_done` hears of each. Returns what was given up.
 
-    Raises `DiskFull` or `InputError` as soon as a shard ends so, for all others would too. However this ends, no
-    worker is left.
+    Raises `DiskFull` or `InputError` as soon as a shard ends so, for all others would too, and `RunError` if nothing
+    but failures is heard at first. However this ends, no worker is left.
     """
-    engine = _Engine(plan, setup, deque(numbers), on_done)
+    workers = min(workers, len(numbers))
+    engine = _Engine(plan, setup, deque(numbers), on_done, patience=2 * workers + 1)
     try:
-        for slot in range(min(workers, len(numbers))):
+        for slot in range(workers):
             engine.start(slot)
         while engine.workers:
             engine.step()
@@ -86,9 +87,12 @@ class _Engine:
     setup: Setup
     waiting: deque[int]
     on_done: Callable[[Done], None]
+    patience: int  # failures before the first shard is done, at which nothing is expected any more
     workers: list[_Worker] = field(default_factory=list)
     tries: Counter[int] = field(default_factory=Counter)
     failed: list[FailedShard] = field(default_factory=list)
+    failures: list[Failed] = field(default_factory=list)  # until the first shard is done
+    any_done: bool = False
 
     def start(self, slot: int) -> None:
         worker = _spawn(slot, self.setup)
@@ -127,6 +131,7 @@ class _Engine:
             self.replace(worker)
             return
         if isinstance(message, Done):
+            self.any_done = True
             self.on_done(message)
         else:
             self.failed_once(message)
@@ -150,6 +155,16 @@ class _Engine:
             self.waiting.append(failure.shard)
         else:
             self.failed.append(FailedShard(failure.shard, failure.message, failure.detail))
+        self.give_up_if_nothing_works(failure)
+
+    def give_up_if_nothing_works(self, failure: Failed) -> None:
+        if self.any_done:
+            return
+        self.failures.append(failure)
+        if len(self.failures) >= self.patience and self.waiting:
+            first = self.failures[0]
+            raise RunError(f"no shard could be done, {self.patience} tries failed. The first: {first.message}; mend "
+                           f"this, and give the same command again\n{first.detail}".rstrip())  # fmt: skip
 
 
 def _spawn(slot: int, setup: Setup) -> _Worker:

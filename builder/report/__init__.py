@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from builder.files import os_errors_are_input
+
 CARD = "README.md"
 CONTACT_SHEET = "contact_sheet.png"
 HISTOGRAMS = "score_histograms.png"
 
 
-def write_report(output: Path) -> None:
+@os_errors_are_input("cannot use")
+def write_report(output: Path) -> tuple[str, ...]:
     """Write README.md, contact_sheet.png and score_histograms.png of an output folder from its receipts and rows.
 
-    The card comes last: its versions are what tells `datasets` that the rows have changed.
-    Raises InputError if the folder is no output folder, DiskFull where there is no room.
+    The card comes last: its versions are what tells `datasets` that the rows have changed. Returns the files that
+    receipts tell of and that are gone or cut; the report is of the rest.
+    Raises InputError if the folder is no output folder or a file in it is damaged, DiskFull where there is no room.
     """
     from builder.files import write_atomically
     from builder.report.card import dataset_card
@@ -25,4 +29,14 @@ def write_report(output: Path) -> None:
     statistics = read_statistics(output)
     write_atomically(output / CONTACT_SHEET, png(contact_sheet(output, statistics)))
     write_atomically(output / HISTOGRAMS, png(score_histograms(output, statistics)))
-    write_atomically(output / CARD, dataset_card(statistics, output.name).encode())
+    write_atomically(output / CARD, dataset_card(statistics, output.resolve().name).encode())
+    return statistics.lost
+
+
+def lost_message(output: Path, lost: tuple[str, ...]) -> str:
+    """One sentence about files that are gone."""
+    more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+    return (
+        f"{output / lost[0]}{more} is gone or cut, though its receipt is there; the card tells of the rest: give the "
+        "`toffee build` that made it again"
+    )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from builder.columns import COLUMNS, MASKS, PICTURES, SCORES, column_names
 from builder.reasons import REASONS
 from builder.report.card_metadata import licences, metadata_yaml
 from builder.report.markdown import duration, literal, share, size, table
 from builder.report.statistics import Statistics
+from builder.subjects import SKIP_REASONS
 from model_cards import template
 from toffee_hf.images import REASONS as PICTURE_REASONS
 
@@ -58,7 +61,7 @@ def _load(statistics: Statistics, name: str) -> str:
     comment = f"  # or {others}" if others else ""
     return (
         "from datasets import load_dataset\n"
-        f'pairs = load_dataset("{name}", "{config}", split="train"){comment}\n'
+        f'pairs = load_dataset({json.dumps(name, ensure_ascii=False)}, "{config}", split="train"){comment}\n'
         'pairs[0]["prompt"], pairs[0]["reference"], pairs[0]["target"]'
     )
 
@@ -136,19 +139,27 @@ def _runs(statistics: Statistics) -> str:
         counts = done.setdefault(receipt.run8, [0, 0])
         counts[0] += 1
         counts[1] += receipt.pairs
-    lines = [
-        [f"`{run['run8']}`", literal(run["recipe"]), str(run["seed"]), _subjects(run["subjects"]),
-         f"{run['subject_count']:,}", f"{done.get(run['run8'], [0, 0])[1]:,}", f"{done.get(run['run8'], [0, 0])[0]:,}"]
-        for run in statistics.recipe.get("runs", ())
-    ]  # fmt: skip
+    lines = [_run_line(run, *done.get(run["run8"], [0, 0])) for run in statistics.recipe.get("runs", ())]
     header = ["run", "recipe", "seed ", "subjects", "pictures ", "pairs tried ", "shards "]
     versions = ", ".join(f"{name} {' and '.join(found)}" for name, found in statistics.versions.items())
     return f"{table(header, lines)}\n\nMade with {literal(versions) or 'no library'}."
 
 
+def _run_line(run: dict[str, Any], shards: int, pairs: int) -> list[str]:
+    return [
+        f"`{run['run8']}`",
+        literal(run.get("recipe", "")),
+        str(run["seed"]),
+        _subjects(run.get("subjects", "")),
+        f"{run.get('subject_count', 0):,}",
+        f"{pairs:,}",
+        f"{shards:,}",
+    ]
+
+
 def _subjects(spec: str) -> str:
     """What the subjects were; of a folder its name only, for where it lay is nobody's business."""
-    return literal(spec if spec.startswith("toy:") else Path(spec).name)
+    return literal(Path(spec).name if spec.startswith(("/", ".", "~")) else spec)
 
 
 def _licences(statistics: Statistics) -> str:
@@ -163,17 +174,22 @@ def _licences(statistics: Statistics) -> str:
 
 
 def _skipped(statistics: Statistics) -> str:
-    skipped = statistics.recipe.get("skipped") or []
+    skipped = statistics.left_out
     if not skipped:
         return "None: every picture given could be used."
-    lines = [[literal(it["file"]), _skip_reason(it["reason"])] for it in skipped[:MOST_LINES]]
-    more = f"\n\nAnd {len(skipped) - MOST_LINES:,} more, in `recipe.json`." if len(skipped) > MOST_LINES else ""
-    return table(["file", "reason"], lines) + more
+    lines = [[literal(file), _skip_reason(reason)] for file, reason in skipped[:MOST_LINES]]
+    more = len(skipped) - MOST_LINES
+    rest = f"\n\nAnd {more:,} more, in `recipe.json` and the receipts." if more > 0 else ""
+    return table(["file", "reason"], lines) + rest
 
 
 def _skip_reason(reason: str) -> str:
-    """The sentence of a known code, else what the index said."""
-    return f"`{reason}`: {literal(PICTURE_REASONS[reason])}" if reason in PICTURE_REASONS else literal(reason)
+    """The sentence of a known code and what was found, else what the index said."""
+    code, _, found = reason.partition(": ")
+    sentence = {**SKIP_REASONS, **PICTURE_REASONS}.get(code)
+    if sentence is None:
+        return literal(reason)
+    return f"`{code}`: {literal(sentence)}{f' ({literal(found)})' if found else ''}"
 
 
 def _notes(statistics: Statistics) -> str:

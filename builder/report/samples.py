@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from builder.reasons import KEPT
 from builder.report.statistics import Statistics
+from toffee_hf.errors import InputError
 
 MOST_FILES = 256  # per config, for the histograms: enough rows for any bar
 
@@ -56,8 +58,9 @@ def score_rows(output: Path, statistics: Statistics, config: str) -> Iterator[di
     if len(paths) > MOST_FILES:
         paths = sorted(random.Random(statistics.version(config)).sample(paths, MOST_FILES))
     for path in paths:
-        for cell in pq.read_table(output / path, columns=["scores"], partitioning=None)["scores"].to_pylist():
-            yield cell or {}
+        with _damage_is_told(output / path):
+            cells = pq.read_table(output / path, columns=["scores"], partitioning=None)["scores"].to_pylist()
+        yield from (cell or {} for cell in cells)
 
 
 def _row_at(output: Path, statistics: Statistics, config: str, index: int) -> dict[str, Any]:
@@ -66,10 +69,21 @@ def _row_at(output: Path, statistics: Statistics, config: str, index: int) -> di
 
     for file in statistics.files(config):
         if index < file.rows:
-            with pq.ParquetFile(output / file.path) as parquet:
+            with _damage_is_told(output / file.path), pq.ParquetFile(output / file.path) as parquet:
                 return _row_of(parquet, index)
         index -= file.rows
     raise IndexError(f"{config} has no such row")
+
+
+@contextmanager
+def _damage_is_told(path: Path) -> Iterator[None]:
+    """What pyarrow raises for a damaged file, as one sentence."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, KeyError, IndexError) as err:
+        raise InputError(f"{path} is damaged; remove it, and the same `toffee build` makes it again") from err
 
 
 def _row_of(parquet: Any, index: int) -> dict[str, Any]:

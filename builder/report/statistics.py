@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from builder.columns import CONFIGS
 from builder.plan import shard_name
 from builder.reasons import KEPT
-from builder.receipts import Receipt, ShardFile, read_receipts, total
+from builder.receipts import Receipt, ShardFile, has_size, read_receipts, total
+from builder.run_record import read_record
 from toffee_hf.errors import InputError
 
 
@@ -20,7 +20,8 @@ class Statistics:
     """Sums over the receipts of one folder. Seconds are worker-seconds: two busy workers spend two in one second."""
 
     recipe: dict[str, Any]  # recipe.json
-    receipts: tuple[Receipt, ...]  # in the order of run and shard
+    receipts: tuple[Receipt, ...]  # in the order of run and shard, without the files that are lost
+    lost: tuple[str, ...] = ()  # files that receipts tell of and that are gone or cut
 
     @property
     def rows(self) -> dict[str, int]:
@@ -89,6 +90,13 @@ class Statistics:
         return [(shard_name(it.run8, it.shard), message) for it in self.receipts for message in it.messages]
 
     @property
+    def left_out(self) -> list[tuple[str, str]]:
+        """(picture, why it could not be used), of those seen at first sight and of those whose turn came."""
+        first = [(line["file"], line["reason"]) for line in self.recipe.get("skipped") or ()]
+        later = {item: None for receipt in self.receipts for item in receipt.left_out.items()}
+        return [*first, *sorted(later)]
+
+    @property
     def reduced(self) -> list[str]:
         """Shards that ran at a reduced batch, outside the promise of equal bytes."""
         return [shard_name(it.run8, it.shard) for it in self.receipts if it.reduced_batch]
@@ -111,22 +119,17 @@ class Statistics:
 
 
 def read_statistics(output: Path) -> Statistics:
-    """Read recipe.json and the receipts of a folder. Raises InputError if it is none, or files are gone."""
+    """Read recipe.json and the receipts of a folder. Raises InputError if it is none, or recipe.json is damaged."""
     receipts = sorted(read_receipts(output), key=lambda receipt: (receipt.run8, receipt.shard))
-    recipe_path = output / "recipe.json"
-    if not receipts and not recipe_path.exists():
+    recipe = read_record(output)
+    if not receipts and recipe is None:
         raise InputError(f"{output} holds no receipts/ and no recipe.json: name a folder that `toffee build` wrote")
-    lost = next((it.path for receipt in receipts for it in receipt.files if not (output / it.path).is_file()), None)
-    if lost:
-        raise InputError(f"{output / lost} is gone, though its receipt is there: run the same `toffee build` again")
-    return Statistics(_read_json(recipe_path) if recipe_path.exists() else {}, tuple(receipts))
+    files = [file for receipt in receipts for file in receipt.files]
+    lost = {file.path for file in files if not has_size(output / file.path, file.bytes)}
+    return Statistics(recipe or {}, tuple(_without(it, lost) for it in receipts), tuple(sorted(lost)))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as err:
-        raise InputError(f"cannot read {path}: {err}; run the same `toffee build` again to rewrite it") from err
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds no JSON object; run the same `toffee build` again to rewrite it")
-    return content
+def _without(receipt: Receipt, lost: set[str]) -> Receipt:
+    files = [file for file in receipt.files if file.path not in lost]
+    return receipt if len(files) == len(receipt.files) else replace(
+        receipt, files=files, rows={file.config: file.rows for file in files})  # fmt: skip

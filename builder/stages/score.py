@@ -45,13 +45,13 @@ class Score:
         from toffee_hf.perception import similarity as s
 
         family = open_family(self.family)
-        clip, dino = family.clip, family.dino
+        clip, dino, means = family.clip, family.dino, family.domain.patch_means
         target, shown = pixels(batch["target"], family.device), pixels(batch["shown"], family.device)
         image = s.clip_images(clip, target)
         outside = (batch["target"].float() - batch["source"].float()).abs() / 255 * (batch["mask"] == 0).unsqueeze(1)
         scored = with_scores(
             batch,
-            seg_dino=s.subject_similarity(dino, target, plane(batch["target_mask"], family.device), shown,
+            seg_dino=s.subject_similarity(dino, means, target, plane(batch["target_mask"], family.device), shown,
                                           plane(batch["shown_mask"], family.device)),
             dino=s.cosine(s.dino_images(dino, target), s.dino_images(dino, shown)),
             clip_i=s.cosine(image, s.clip_images(clip, shown)),

@@ -22,13 +22,13 @@ class Decode:
 
         from toffee_hf.images import ImageError, decode
 
-        pictures, unreadable = [], []
+        pictures, unreadable = [], {}
         for i, data in enumerate(batch["reference_bytes"]):
             try:
                 pictures.append(torch.from_numpy(decode(data, self.size_px)).permute(2, 0, 1))
-            except ImageError:
-                unreadable.append(i)
-        batch = batch.reject(unreadable, "unreadable")
+            except ImageError as err:
+                unreadable[i] = err.reason
+        batch = batch.leave_out(unreadable)
         return batch.with_columns(reference=torch.stack(pictures)) if pictures else batch
 
 
@@ -37,20 +37,18 @@ class InDomain:
     """Stops pictures that the models know nothing about before anything is drawn."""
 
     family: str
-    min_familiarity: float            # [-1, 1]; see toffee_hf.perception.domain
+    min_in_domain: float              # [-1, 1]; see toffee_hf.models.toffee_domain
     name: str = "in_domain"
     reads: frozenset[str] = frozenset({"reference", "scores"})
     writes: frozenset[str] = frozenset({"scores"})
 
     def run(self, batch: Batch) -> Batch:
         from toffee_hf.family import open_family
-        from toffee_hf.perception.domain import familiarity
+        from toffee_hf.perception.similarity import dino_images
 
         family = open_family(self.family)
-        text = family.hidden_states([f"a photo of a {pair.subject.class_name}" for pair in batch.pairs])
-        x = pixels(batch["reference"], family.device)
-        found = familiarity(family.vae, family.unet, family.scheduler(), text, x, batch.generators(self.name))
-        unknown = [i for i, value in enumerate(found.tolist()) if value < self.min_familiarity]
+        found = family.domain(dino_images(family.dino, pixels(batch["reference"], family.device)))
+        unknown = [i for i, value in enumerate(found.tolist()) if value < self.min_in_domain]
         return with_scores(batch, in_domain=found).reject(unknown, "out_of_domain")
 
 

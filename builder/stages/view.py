@@ -35,7 +35,8 @@ class View:
     share: float                            # of the other pairs, shown from another side
     widest_turn: float                      # radians, for those
     min_similarity: float                   # Seg-DINO of the view to the picture it was made from
-    steps: int = 12
+    strength: float = 0.9             # how far the picture is noised before the view is drawn
+    steps: int = 2
     name: str = "view"
     reads: frozenset[str] = frozenset({"reference", "reference_mask", "scores"})
     writes: frozenset[str] = frozenset({"posed", "posed_mask", "shown", "shown_mask", "scores"})
@@ -84,11 +85,12 @@ class View:
 
         names = [pair.subject.class_name for pair in batch.pairs]
         x, mask = pixels(batch["reference"], family.device), plane(batch["reference_mask"], family.device)
-        view = family.view_pipeline([f"a photo of a {name}" for name in names], x, mask, turns,
-                                    num_inference_steps=self.steps, generator=batch.generators(self.name),
-                                    output_type="pt").images * 2 - 1
+        view = family.view_pipeline(
+            [f"a photo of a {name}" for name in names], x, mask, turns, strength=self.strength,
+            num_inference_steps=self.steps, generator=batch.generators(self.name), output_type="pt").images * 2 - 1
         found = subject_masks(family.segmenter, family.clip, family.tokenizer, view, names)
-        return as_pictures(view), as_masks(found), subject_similarity(family.dino, view, found, x, mask)
+        similarity = subject_similarity(family.dino, family.domain.patch_means, view, found, x, mask)
+        return as_pictures(view), as_masks(found), similarity
 
 
 def _replaced(column: Tensor, other: Tensor, where: Tensor) -> Tensor:

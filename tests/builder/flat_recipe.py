@@ -29,15 +29,15 @@ class FlatSubject:
 
     def run(self, batch: Batch) -> Batch:
         pictures: list[Any] = []
-        unreadable = []
+        unreadable = {}
         for index, data in enumerate(batch["reference_bytes"]):
             try:
                 pictures.append(decode(data, self.size_px).transpose(2, 0, 1))
-            except ImageError:
+            except ImageError as err:
                 pictures.append(None)
-                unreadable.append(index)
+                unreadable[index] = err.reason
         masks = [_box(self.size_px, 4) for _ in pictures]
-        return batch.with_columns(reference=pictures, reference_mask=masks).reject(unreadable, "unreadable")
+        return batch.with_columns(reference=pictures, reference_mask=masks).leave_out(unreadable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,11 @@ def dies() -> Recipe:
     return recipe(stages=(FlatSubject(32), Deadly(), FlatTarget(32)))
 
 
+def broken() -> Recipe:
+    """No stage ever works, as where a driver is missing."""
+    return recipe(stages=(FlatSubject(32), Broken(), FlatTarget(32)), pairs_per_shard=1)
+
+
 def buggy() -> Recipe:
     """Every seventh pair raises; its neighbours must not notice."""
     return recipe(stages=(FlatSubject(32), Buggy(), FlatTarget(32)))
@@ -143,3 +148,13 @@ class Buggy:
         if any(pair.number % 7 == 3 for pair in batch.pairs):
             raise ValueError("seven")
         return batch
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    name: str = "broken"
+    reads: frozenset[str] = frozenset()
+    writes: frozenset[str] = frozenset()
+
+    def run(self, batch: Batch) -> Batch:
+        raise ImportError("libcuda.so is not there")

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from dataclasses import dataclass, fields, replace
@@ -110,3 +111,43 @@ def test_functions_count_by_name_source_and_what_they_close_over():
     assert canonical(partial(scaled, 1)) != canonical(partial(scaled, 2))
     assert canonical({3, 1, 2}) == canonical({1, 2, 3})
     assert canonical({"b": 1, "a": 2}) == canonical({"a": 2, "b": 1})
+
+
+RECIPE = """from dataclasses import dataclass
+from tests.builder.flat_recipe import recipe as flat
+LIMIT = {limit}
+def rule(scores, category):
+    return check(scores)
+def check(scores):
+    from builder.judge import KEEP
+    return KEEP
+def recipe():
+    return flat(rules=(rule,))
+"""
+
+
+def test_all_of_the_users_file_counts(tmp_path):
+    def run_with(limit):
+        path = tmp_path / f"limit{limit}.py"
+        path.write_text(RECIPE.format(limit=limit))
+        return run_fingerprint(load_recipe(f"{path}:recipe"), 0, "a")
+
+    assert run_with(1) != run_with(2)
+
+
+def test_the_folder_of_a_family_must_be_a_weight(flat, tmp_path):
+    @dataclass(frozen=True)
+    class Loads:
+        family: str
+        name: str = "loads"
+        reads: frozenset = frozenset()
+        writes: frozenset = frozenset()
+
+    (tmp_path / "model.safetensors").write_bytes(b"1")
+    weight = Weight(name="mine", licence="mit", source="here", path=tmp_path)
+    made = load_recipe(flat("recipe"))
+    listed = replace(made, stages=(*made.stages, Loads(str(tmp_path))), weights=(weight,))
+    assert '{"weight": "mine"}' in json.dumps(fingerprint.canonical_recipe(listed))
+    assert str(tmp_path) not in json.dumps(fingerprint.canonical_recipe(listed))
+    with pytest.raises(RecipeError, match="add a Weight with this path"):
+        run_fingerprint(replace(listed, weights=()), 0, "a")

@@ -6,7 +6,7 @@ import pytest
 from builder.plan import Pair
 from builder.stage_runner import ShardLog, run_stages
 from builder.subjects import Subject
-from toffee_hf.errors import RecipeError, ToffeeError
+from toffee_hf.errors import RecipeError, RunError, ToffeeError
 from toffee_hf.images import ImageError
 
 
@@ -68,7 +68,10 @@ def test_a_subject_that_is_gone_or_changed_is_unreadable():
     some[2] = Pair(2, Subject("0" * 32, "s2", "mug", Bytes(b"other")), "generation", "style", "a mug", 2)
     batch = run_stages([], some, 0, log)
     assert [(f.pair.number, f.reason) for f in batch.rejected] == [(1, "unreadable"), (2, "unreadable")]
-    assert "changed since it was indexed" in log.messages[1]
+    assert log.left_out == {
+        "s1": "unreadable_file: it is gone",
+        "s2": "unreadable_file: the picture has changed since it was indexed",
+    }
 
 
 def test_memory_that_runs_out_halves_the_batch():
@@ -106,6 +109,63 @@ def test_a_stage_writes_what_it_says():
 
     with pytest.raises(RecipeError, match="says that it writes 'square'"):
         run_stages([Lazy(ValueError())], pairs(3), 0, ShardLog())
+
+
+@pytest.mark.parametrize(
+    ("error", "count", "raised"),
+    [
+        (ValueError("boom"), 3, True), (ValueError("boom"), 1, False), (ImportError("no driver"), 1, True),
+        (OSError(116, "Stale file handle"), 1, True), (MemoryError(), 1, True), (ImageError("truncated"), 3, False),
+    ],
+)  # fmt: skip
+def test_a_stage_that_fails_for_all_is_broken(error, count, raised):
+    stage, log = Fails(error, at=tuple(range(count))), ShardLog()
+    if raised:
+        with pytest.raises(type(error)):
+            run_stages([stage], pairs(count), 0, log)
+    else:
+        assert len(run_stages([stage], pairs(count), 0, log).rejected) == count
+
+
+def test_errors_of_several_kinds_are_the_pairs_own():
+    @dataclass(frozen=True)
+    class Differs(Fails):
+        def run(self, batch):
+            raise [ValueError("a"), TypeError("b")][batch.pairs[-1].number % 2]
+
+    batch = run_stages([Differs(ValueError())], pairs(2), 0, log := ShardLog())
+    assert [f.reason for f in batch.rejected] == ["stage_failed"] * 2
+    assert log.messages == ["pair 0: stage fails: ValueError: a", "pair 1: stage fails: TypeError: b"]
+
+
+@pytest.mark.parametrize("number", [2, 5, 116])
+def test_subjects_that_are_all_gone_fail_the_shard(number):
+    @dataclass(frozen=True)
+    class Gone:
+        def read(self):
+            raise OSError(number, "it is gone", "/home/someone/mug.png")
+
+    gone = [Pair(k, Subject("0", "s", "mug", Gone()), "generation", "style", "a mug", k) for k in range(2)]
+    with pytest.raises(RunError, match="subjects cannot be read: it is gone; bring them back"):
+        run_stages([], gone, 0, ShardLog())
+    assert len(run_stages([], [*gone, *pairs(1)], 0, ShardLog())) == 1
+
+
+def test_a_picture_that_cannot_be_decoded_is_named_in_the_log():
+    @dataclass(frozen=True)
+    class Leaves(Fails):
+        def run(self, batch):
+            return batch.leave_out({0: "truncated"}).with_columns(square=[0] * (len(batch) - 1))
+
+    batch = run_stages([Leaves(ValueError())], pairs(3), 0, log := ShardLog())
+    assert (log.left_out, batch.left_out) == ({"s0": "truncated"}, ())
+    assert [(f.pair.number, f.reason) for f in batch.rejected] == [(0, "unreadable")]
+
+
+def test_messages_hold_no_folders():
+    log = ShardLog()
+    run_stages([Fails(ValueError("cannot open /home/someone/photos/mug.png"), at=(0,))], pairs(2), 0, log)
+    assert log.messages == ["pair 0: stage fails: ValueError: cannot open .../mug.png"]
 
 
 def test_later_stages_are_spared_when_nobody_is_left():

@@ -1,5 +1,8 @@
 import csv
 import json
+import os
+import socket
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -64,7 +67,7 @@ def bad_files(folder):
         "zero.jpg": "empty", "text.jpg": "not_a_picture", "broken.png": "not_a_picture",
         "odd header.webp": "not_a_picture", "x.png": "unreadable_file", "dot.png": "too_small",
         "long.png": "too_", "bomb.png": "too_large", "link.png": "outside_folder", "loop.png": "",
-        "dangling.png": "unreadable_file", "z copy.png": "duplicate of mug/a good one.png",
+        "dangling.png": "unreadable_file", "z copy.png": "duplicate: of mug/a good one.png",
     }  # fmt: skip
 
 
@@ -103,7 +106,7 @@ def test_metadata_lines_that_lead_out_or_say_too_little_are_refused(tmp_path):
     index = index_subjects(str(folder), 32)
     assert [(s.subject_id, s.class_name) for s in index] == [("m1", "mug")]
     found = reasons(index)
-    assert found["../out.png"] == found[str(outside)] == found["link.png"] == "outside_folder"
+    assert found["../out.png"] == found["out.png"] == found["link.png"] == "outside_folder"
     assert found["nameless.png"] == "no_class_name"
     assert found["missing.png"].startswith("unreadable_file")
     assert found["metadata.csv:8"] == "bad_line"
@@ -158,3 +161,62 @@ def test_a_picture_that_changes_after_indexing_is_noticed(photos):
 def test_unknown_toys_are_refused():
     with pytest.raises(InputError, match="toy:held-out, toy:train"):
         index_subjects("toy:bears", 32)
+
+
+def test_what_is_no_file_is_one_line(photos, tmp_path):
+    os.mkfifo(photos / "mug" / "pipe.jpg")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(photos / "mug" / "s.jpg"))
+        index = index_subjects(str(photos), 32)
+    assert len(index) == 10
+    why = "unreadable_file: it is a pipe, a socket or a device"
+    assert reasons(index) == {"mug/pipe.jpg": why, "mug/s.jpg": why}
+
+
+NAMES = {
+    "\udce9t\udce9": "not_utf8", "x" * 101: "long_class_name", "   ": "no_class_name",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_class_name_that_cannot_stand_in_a_row_costs_its_pictures(photos, name):
+    picture(photos / name / "a.png", (1, 2, 3))
+    index = index_subjects(str(photos), 32)
+    assert (len(index), list(reasons(index).values())) == (10, [NAMES[name]])
+
+
+def test_a_file_name_of_another_encoding_is_one_line(photos):
+    (photos / "mug" / "0.png").rename(photos / "mug" / "\udce9.png")
+    assert list(reasons(index_subjects(str(photos), 32)).values()) == ["not_utf8"]
+
+
+def test_a_locked_class_folder_is_one_line(photos, monkeypatch):
+    listing = Path.iterdir
+
+    def locked(path):
+        if path.name == "mug":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listing(path)
+
+    monkeypatch.setattr(Path, "iterdir", locked)
+    index = index_subjects(str(photos), 32)
+    assert (len(index), reasons(index)) == (5, {"mug/": "unreadable_file: Permission denied"})
+
+
+def test_outputs_of_ours_and_hidden_folders_are_no_classes(photos):
+    picture(photos / "toffee" / "contact_sheet.png", (1, 2, 3))
+    (photos / "toffee" / "receipts").mkdir()
+    (photos / "toffee" / "recipe.json").write_text("{}")
+    picture(photos / ".cache" / "a.png", (4, 5, 6))
+    index = index_subjects(str(photos), 32)
+    assert (len(index), index.skipped) == (10, ())
+
+
+def test_a_linked_class_folder_is_followed(photos, tmp_path):
+    picture(tmp_path / "elsewhere" / "a.png", (1, 2, 3))
+    picture(tmp_path / "secret.png", (4, 5, 6))
+    (tmp_path / "elsewhere" / "link.png").symlink_to(tmp_path / "secret.png")
+    (photos / "teapot").symlink_to(tmp_path / "elsewhere")
+    index = index_subjects(str(photos), 32)
+    assert [subject.file for subject in index if subject.class_name == "teapot"] == ["teapot/a.png"]
+    assert reasons(index) == {"teapot/link.png": "outside_folder"}

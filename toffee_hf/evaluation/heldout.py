@@ -140,12 +140,12 @@ def targets_of(family: Family, reference: Pictures, prompts: list[str], **refine
     """Ways to make a target from a reference and a prompt, each (B, 3, H, W) in [-1, 1]; true masks and depth."""
     generators = [torch.Generator().manual_seed(s.index) for s in reference.subjects]
     picture = control_picture(reference.depth, reference.mask)
-    latents = family.draft_pipeline(prompts, picture, num_inference_steps=12, guidance_scale=3.0, generator=generators,
+    latents = family.draft_pipeline(prompts, picture, num_inference_steps=12, guidance_scale=2.0, generator=generators,
                                     output_type="latent", height=128, width=128).images
     draft = family.vae.pictures(latents).clamp(-1, 1)
     lay = box_to_box(mask_box(reference.mask), mask_box(reference.mask))
     paste = draft * (1 - reference.mask) + warp(reference.x, lay) * reference.mask
-    settings: dict[str, Any] = {"strength": 0.6, "num_inference_steps": 4, **refine}
+    settings: dict[str, Any] = {"strength": 0.9, "num_inference_steps": 1, **refine}
     refined = family.refiner_pipeline(prompts, draft, reference.mask, reference.x, reference.mask,
                                       draft_latents=latents, generator=generators, output_type="pt",
                                       **settings).images * 2 - 1

@@ -82,9 +82,9 @@ class ToffeeAutoencoder(ModelMixin, ConfigMixin):
     def calibrate(self, x_BCHW: Tensor, generator: torch.Generator, exponent: float = 0.4) -> None:
         """Scale the latents by what they mean to the eye; reconstructions stay as they are.
 
-        Channel c gets mean 0 and deviation kᶜ ∝ eᶜ^exponent, mean square 1, eᶜ being the squared change of the picture per
-        squared deviation of the channel. At 0 all channels are equal (whitened), at 0.5 latent distance is pixel distance:
-        a diffusion model then settles what is seen most first, and errs where it is seen least.
+        Channel c gets mean 0 and deviation k ∝ e^exponent, mean square 1, with e the squared change of the picture
+        per squared deviation of the channel. At 0 all channels are equal (whitened), at 0.5 latent distance is pixel
+        distance: a diffusion model then settles first what is seen most, and errs where it is seen least.
         """
         raw = self.latents(x_BCHW) * self.std + self.mean
         self.mean.copy_(raw.mean((0, 2, 3))[:, None, None])

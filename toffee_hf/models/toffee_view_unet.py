@@ -1,7 +1,7 @@
 """The View Generator's denoiser: a text-to-image UNet that sees one view of an object and draws another.
 
-Imports nothing else of Toffee. It predicts velocity. The known view enters as patch tokens beside the text, the
-surroundings as latents with the object's region cut out, the camera, where it is given, as one more token.
+Imports nothing else of Toffee. It predicts velocity. The known view enters as patch tokens beside the text and as
+latents at the input, with the region that may change; the camera, where it is given, as one more token.
 Shape suffixes: B batch, C latent channels, F features of a patch, P patches, N text tokens, T text features, h, w
 cells.
 Source of the idea: Toffee, arXiv 2406.09305, section 3 (View Generator, trained on multi-view images).
@@ -27,7 +27,7 @@ def camera_features(turn_B: Tensor) -> Tensor:
 
 
 class ToffeeViewUNet(ModelMixin, ConfigMixin):
-    """UNet2DConditionModel with patch and camera tokens in its cross-attention and the surroundings at its input."""
+    """UNet2DConditionModel with patch and camera tokens in its cross-attention and the known view at its input."""
 
     _supports_gradient_checkpointing = True
 
@@ -43,8 +43,8 @@ class ToffeeViewUNet(ModelMixin, ConfigMixin):
         self.no_camera = nn.Parameter(torch.zeros(text_dim))
         time_dim = self.unet.time_embedding.linear_2.out_features
         self.turn = nn.Linear(text_dim, time_dim)
-        self.surroundings = nn.Conv2d(latent_channels + 1, self.unet.conv_in.out_channels, 3, padding=1)
-        for parameter in (*self.surroundings.parameters(), *self.turn.parameters()):
+        self.known = nn.Conv2d(latent_channels + 1, self.unet.conv_in.out_channels, 3, padding=1)
+        for parameter in (*self.known.parameters(), *self.turn.parameters()):
             nn.init.zeros_(parameter)
 
     @classmethod
@@ -67,9 +67,9 @@ class ToffeeViewUNet(ModelMixin, ConfigMixin):
         return torch.cat([patches, camera[:, None]], 1), seen
 
     def forward(self, noisy_BChw: Tensor, timestep_B: Tensor, text_BNT: Tensor, tokens_BPT: Tensor, seen_BP: Tensor,
-                surroundings_BChw: Tensor, region_B1hw: Tensor) -> Tensor:
-        """Velocity (B, C, h, w). surroundings: latents that are 0 inside `region`, which is 1 where to draw."""
-        condition = self.surroundings(torch.cat([surroundings_BChw, region_B1hw], 1))
+                known_BChw: Tensor, region_B1hw: Tensor) -> Tensor:
+        """Velocity (B, C, h, w). known: latents of the known view; region: 1 where the new view may differ from it."""
+        condition = self.known(torch.cat([known_BChw, region_B1hw], 1))
         turn = self.turn(tokens_BPT[:, -1])
         context = torch.cat([text_BNT, tokens_BPT], 1)
         attend = torch.cat([torch.ones_like(text_BNT[..., 0], dtype=torch.bool), seen_BP], 1)

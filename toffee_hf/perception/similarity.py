@@ -46,24 +46,40 @@ def dino_images(dino: Any, x_B3HW: Tensor) -> Tensor:
     return dino(encoder_pixels(x_B3HW)).last_hidden_state[:, 0]
 
 
-@torch.no_grad()
-def subject_similarity(dino: Any, a_B3HW: Tensor, a_mask_B1HW: Tensor, b_B3HW: Tensor, b_mask_B1HW: Tensor) -> Tensor:
-    """Seg-DINO, (B,): pooled patch features of the two subjects, each cut out, laid onto one box, and compared."""
-    a, b = (_pooled(dino, x, m) for x, m in ((a_B3HW, a_mask_B1HW), (b_B3HW, b_mask_B1HW)))
-    return cosine(a, b)
+def subject_patches(dino: Any, x_B3HW: Tensor, mask_B1HW: Tensor) -> tuple[Tensor, Tensor]:
+    """Patch features of a subject cut out and laid onto one box, and which patches show it.
 
-
-def _pooled(dino: Any, x_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
-    """Mean patch features (B, D) of a cut-out subject that fills the frame, first layer beside the last."""
+    Features (2, B, P, D): of the first layer (how it looks) and of the last (which part it is); shown (B, P).
+    """
     frame = x_B3HW.new_tensor((-0.9, -0.9, 0.9, 0.9)).expand(len(x_B3HW), 4)
     lay = box_to_box(frame, mask_box(mask_B1HW))
     cut, seen = warp(x_B3HW * mask_B1HW, lay), warp(mask_B1HW, lay)
-    out = dino(encoder_pixels(cut), output_hidden_states=True)
-    side = int((out.last_hidden_state.shape[1] - 1) ** 0.5)
-    weight = F.adaptive_avg_pool2d(seen, side).flatten(2).transpose(1, 2)
-    layers = [F.normalize((h[:, 1:] * weight).sum(1) / weight.sum(1).clamp_min(1e-6), dim=-1)
-              for h in (out.hidden_states[1], out.last_hidden_state)]
-    return torch.cat(layers, -1)
+    with torch.no_grad():
+        out = dino(encoder_pixels(cut), output_hidden_states=True)
+    features = torch.stack([out.hidden_states[1][:, 1:], out.last_hidden_state[:, 1:]])
+    side = int(features.shape[2] ** 0.5)
+    return features, F.adaptive_avg_pool2d(seen, side).flatten(1) > 0.5
+
+
+def subject_similarity(dino: Any, means_2D: Tensor, a_B3HW: Tensor, a_mask_B1HW: Tensor, b_B3HW: Tensor,
+                       b_mask_B1HW: Tensor) -> Tensor:
+    """Seg-DINO, (B,): how well each patch of one subject is found in the other, both ways, over both layers.
+
+    means: features of an average subject (see ToffeeDomain), taken off first, for raw cosines of any two subjects are
+    near 1. Patches are matched freely, so that a turned subject is still the same. 0 where a mask is empty.
+    """
+    a, a_shown = subject_patches(dino, a_B3HW, a_mask_B1HW)
+    b, b_shown = subject_patches(dino, b_B3HW, b_mask_B1HW)
+    a, b = (F.normalize(x - means_2D[:, None, None], dim=-1) for x in (a, b))
+    affinity = a @ b.transpose(2, 3)
+    return (_found(affinity, a_shown, b_shown) + _found(affinity.transpose(2, 3), b_shown, a_shown)).div(2).clamp(-1, 1)
+
+
+def _found(affinity_2BPQ: Tensor, shown_BP: Tensor, among_BQ: Tensor) -> Tensor:
+    """Mean of each shown patch's best affinity, (B,), over both layers."""
+    best = affinity_2BPQ.masked_fill(~among_BQ[None, :, None], -1.0).amax(-1).mean(0)
+    mean = (best * shown_BP).sum(-1) / shown_BP.sum(-1).clamp_min(1)
+    return mean * (shown_BP.any(-1) & among_BQ.any(-1))
 
 
 @torch.no_grad()
@@ -72,17 +88,3 @@ def copy_score(dino: Any, a_B3HW: Tensor, b_B3HW: Tensor) -> Tensor:
     a, b = (appearance(dino, x).flatten(2) for x in (a_B3HW, b_B3HW))
     a, b = a - a.mean(2, keepdim=True), b - b.mean(2, keepdim=True)
     return F.cosine_similarity(a, b, dim=1).mean(-1).clamp(-1, 1)
-
-
-def ssim(a_B3HW: Tensor, b_B3HW: Tensor) -> Tensor:
-    """Mean structural similarity (B,) of pictures in [0, 1], uniform windows of 7 pixels.
-
-    Source: Wang et al., 2004, Eq. 13, with C1 = 0.01² and C2 = 0.03².
-    """
-    def mean(x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, 7, 1)
-
-    ma, mb = mean(a_B3HW), mean(b_B3HW)
-    va, vb, cov = mean(a_B3HW**2) - ma**2, mean(b_B3HW**2) - mb**2, mean(a_B3HW * b_B3HW) - ma * mb
-    found = ((2 * ma * mb + 1e-4) * (2 * cov + 9e-4)) / ((ma**2 + mb**2 + 1e-4) * (va + vb + 9e-4))
-    return found.mean((1, 2, 3)).clamp(-1, 1)

@@ -59,15 +59,18 @@ class ToffeeViewPipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def __call__(self, prompt: str | Sequence[str], image: Tensor, mask: Tensor,
-                 turn: Sequence[float] | Tensor | None = None, num_inference_steps: int = 12,
+                 turn: Sequence[float] | Tensor | None = None, strength: float = 0.9, num_inference_steps: int = 2,
                  generator: torch.Generator | list[torch.Generator] | None = None, output_type: str = "pil",
                  return_dict: bool = True) -> ImagePipelineOutput | tuple[Any]:
         """New views of B objects.
 
         image: (B, 3, H, W) in [-1, 1]; mask: (B, 1, H, W) in [0, 1], the object; turn: radians about the vertical axis
-        from the shown view to the wanted one, NaN or None to leave it open. output_type: pil, np, pt or latent.
-        Surroundings beyond the object's reach stay as they are.
+        from the shown view to the wanted one, NaN or None to leave it open; strength: how far the known view is noised
+        at the start, in (0, 1], else ValueError. output_type: pil, np, pt or latent. Surroundings beyond the object's
+        reach stay as they are.
         """
+        if not 0 < strength <= 1 or num_inference_steps < 1:
+            raise ValueError(f"strength must be in (0, 1], num_inference_steps >= 1: {strength}, {num_inference_steps}")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         latents = self.vae.encode(image).latent_dist.mode() * self.vae.config.scaling_factor
         side = latents.shape[-1]
@@ -75,7 +78,8 @@ class ToffeeViewPipeline(DiffusionPipeline):
         turns = torch.full((len(prompts),), torch.nan) if turn is None else torch.as_tensor(turn, dtype=torch.float32)
         features = view_features(self.encoder, image * mask)
         tokens, seen = self.unet.tokens(features, subject_patches(mask, side), turns.to(latents))
-        found = self._denoise(latents, region, self._text(prompts), tokens, seen, num_inference_steps, generator)
+        found = self._denoise(latents, region, self._text(prompts), tokens, seen, strength, num_inference_steps,
+                              generator)
         images: Any = found
         if output_type != "latent":
             decoded = self.vae.decode(found / self.vae.config.scaling_factor, return_dict=False)[0]
@@ -89,12 +93,18 @@ class ToffeeViewPipeline(DiffusionPipeline):
                              return_tensors="pt").input_ids
         return self.text_encoder(ids.to(self._execution_device))[0]
 
-    def _denoise(self, known: Tensor, region: Tensor, text: Tensor, tokens: Tensor, seen: Tensor, steps: int,
-                 generator: Any) -> Tensor:
-        """DDIM from noise; outside the region the known latents stay."""
-        x = randn_tensor(known.shape, generator=generator, device=known.device, dtype=known.dtype)
-        self.scheduler.set_timesteps(steps, device=known.device)
-        for t in self.progress_bar(self.scheduler.timesteps):
-            velocity = self.unet(x, t.expand(len(x)), text, tokens, seen, known * (1 - region), region)
-            x = self.scheduler.step(velocity, t, x, return_dict=False)[0]
-        return known * (1 - region) + x * region
+    def _denoise(self, known: Tensor, region: Tensor, text: Tensor, tokens: Tensor, seen: Tensor, strength: float,
+                 steps: int, generator: Any) -> Tensor:
+        """DDIM from the noised known view (Song et al., 2021, Eq. 12); outside the region its latents stay."""
+        noise = randn_tensor(known.shape, generator=generator, device=known.device, dtype=known.dtype)
+        alphas = self.scheduler.alphas_cumprod.to(known.device).sqrt()
+        times = torch.linspace(int(strength * (len(alphas) - 1)), 0, steps + 1)[:-1].long().tolist()
+        clean = known
+        for t in self.progress_bar(times):
+            alpha, sigma = alphas[t], (1 - alphas[t] ** 2).sqrt()
+            x = alpha * clean + sigma * noise
+            at = torch.full((len(x),), t, device=x.device)
+            velocity = self.unet(x, at, text, tokens, seen, known, region)
+            clean = known * (1 - region) + (alpha * x - sigma * velocity) * region
+            noise = sigma * x + alpha * velocity
+        return clean

@@ -118,7 +118,7 @@ def train_refiner(pool: Pool, captions: Captions, unet: UNet2DConditionModel, au
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(len(pool), (schedule.batch_size,), generator=generator)
         example: RefinerExample = refiner_examples(pool, index, autoencoder, encoder, generator)
-        t = torch.randint(100, 850, (len(index),), generator=generator)
+        t = torch.randint(250, 950, (len(index),), generator=generator)
         from_draft = (torch.rand(len(index), generator=generator) < 0.5)[:, None, None, None]
         noisy, _, alpha = _noised(torch.where(from_draft, example.draft, example.clean), t, alphas, generator)
         found = model(noisy, t, captions(index, step), example.draft, example.mask, example.features, example.known,
@@ -146,7 +146,7 @@ def train_view(pool: Pool, captions: Captions, unet: UNet2DConditionModel, encod
         t = 999 - (1000 * torch.rand(len(people), generator=generator).pow(1.3)).long()
         noisy, velocity, _ = _noised(example.clean, t, alphas, generator)
         tokens, seen = model.tokens(example.features, example.subject, example.turn)
-        found = model(noisy, t, captions(people + 1 - swap, step), tokens, seen, example.surroundings, example.region)
+        found = model(noisy, t, captions(people + 1 - swap, step), tokens, seen, example.shown_latents, example.region)
         weight = 0.15 + example.region
         return {"loss": (weight * (found - velocity).square()).sum() / (weight.sum() * found.shape[1])}
 

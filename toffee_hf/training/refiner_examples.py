@@ -97,8 +97,12 @@ def degraded(image: Tensor, mask: Tensor, transfer: Tensor, generator: torch.Gen
     wrong = (paint * (0.35 + light) * 2 - 1).clamp(-1, 1)
     mix = torch.eye(3) + 0.6 * torch.randn(b, 3, 3, generator=generator)
     hued = torch.einsum("bij,bjhw->bihw", mix, image).clamp(-1, 1)
+    other, others_mask = image.roll(1, 0), mask.roll(1, 0)      # the next picture's subject, laid onto this one's box
+    lay = box_to_box(mask_box(mask), mask_box(others_mask))
+    covered = warp(others_mask, lay)
+    swapped = warp(other * others_mask, lay) + (1 - covered) * smooth
     choice = torch.rand(b, 1, 1, 1, generator=generator)
-    full = torch.where(choice < 0.5, wrong, torch.where(choice < 0.75, hued, smooth))
+    full = torch.where(choice < 0.3, wrong, torch.where(choice < 0.5, hued, torch.where(choice < 0.6, smooth, swapped)))
     kind = transfer[:, None, None, None]
     inside = torch.where(kind == PATTERN, smooth, torch.where(kind == PALETTE, hued, full))
     return image * (1 - mask) + inside * mask

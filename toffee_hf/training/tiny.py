@@ -44,12 +44,13 @@ JOBS: Mapping[str, Job] = MappingProxyType({
     "clip": Job(("pool",), 30_720, 64, 1e-3, 0.05, member="clip"),
     "base": Job(("latents", "clip"), 60_000, 16, 6e-4, member="unet"),
     "dino": Job(("pool",), 11_200, 16, 1e-3, 0.05, member="dino"),
+    "domain": Job(("dino",), member="domain"),
     "segmenter": Job(("clip",), 15_600, 24, 1.5e-3, member="segmenter"),
     "depth": Job(("dino",), 4_800, 16, 1e-3, member="depth"),
     "decoder": Job(("latents",), 9_600, 16, 4e-4, 0.0, 0.5, member="vae"),
-    "refiner": Job(("base", "dino"), 15_000, 24, 6e-4, member="refiner"),
-    "controlnet": Job(("base",), 14_400, 32, 1e-3, member="controlnet"),
-    "view": Job(("base", "dino"), 10_800, 24, 6e-4, member="view"),
+    "refiner": Job(("base", "dino"), 28_800, 16, 6e-4, member="refiner"),
+    "controlnet": Job(("base",), 14_400, 16, 1e-3, member="controlnet"),
+    "view": Job(("base", "dino"), 10_800, 16, 6e-4, member="view"),
 })
 
 
@@ -216,6 +217,22 @@ def _dino(desk: _Desk) -> None:
     desk.save(train_patches(desk.pool, desk.schedule, desk.folder / "dino", desk.seed), "dino")
 
 
+def _domain(desk: _Desk) -> None:
+    """The Gaussian over the class tokens of about 4,000 photos, and the mean patches of a tenth of their subjects."""
+    import torch
+
+    from toffee_hf.models.toffee_domain import ToffeeDomain
+    from toffee_hf.perception.similarity import dino_images, subject_patches
+
+    pool, dino = desk.pool, desk.dino
+    index = torch.arange(0, len(pool), max(1, len(pool) // 4000))
+    domain = ToffeeDomain.fitted(torch.cat([dino_images(dino, pool.pictures("photo", i)) for i in index.split(64)]))
+    few = index[::10]
+    features, shown = subject_patches(dino, pool.pictures("photo", few), pool.planes("mask", few))
+    domain.patch_means.copy_(features[:, shown].mean(1))
+    desk.save(domain, "domain")
+
+
 def _segmenter(desk: _Desk) -> None:
     from toffee_hf.training.perception import train_segmenter
 
@@ -263,7 +280,7 @@ def _view(desk: _Desk) -> None:
 
 TRAINERS: Mapping[str, Callable[[_Desk], None]] = MappingProxyType({
     "autoencoder": _autoencoder, "latents": _latents, "decoder": _decoder, "clip": _clip, "dino": _dino,
-    "segmenter": _segmenter, "depth": _depth, "base": _base, "controlnet": _controlnet, "refiner": _refiner,
+    "domain": _domain, "segmenter": _segmenter, "depth": _depth, "base": _base, "controlnet": _controlnet, "refiner": _refiner,
     "view": _view,
 })
 

@@ -1,4 +1,4 @@
-"""Examples for the View Generator: one view of an object shown, another one wanted, in the same surroundings."""
+"""Examples for the View Generator: one view of an object shown, another one wanted, in the same shown_latents."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ TOLD = 0.75                           # share of examples whose turn is told
 
 @dataclass(frozen=True, slots=True)
 class ViewExample:
-    """clean, surroundings (B, C, h, w) latents; region (B, 1, h, w); features (B, P, F); subject (B, P); turn (B,)."""
+    """clean, shown_latents (B, C, h, w) latents; region (B, 1, h, w); features (B, P, F); subject (B, P); turn (B,)."""
 
     clean: Tensor
-    surroundings: Tensor
+    shown_latents: Tensor
     region: Tensor
     features: Tensor
     subject: Tensor
@@ -38,5 +38,5 @@ def view_examples(pool: Pool, shown: Tensor, wanted: Tensor, encoder: Dinov2Mode
                          for s, w in zip(shown.tolist(), wanted.tolist(), strict=True)])
     turn[torch.rand(len(turn), generator=generator) > TOLD] = torch.nan
     around = pool.rows("image_latents", shown).float()
-    return ViewExample(clean, around * (1 - region), region, view_features(encoder, photo * mask),
+    return ViewExample(clean, around, region, view_features(encoder, photo * mask),
                        subject_patches(mask, 16), turn)

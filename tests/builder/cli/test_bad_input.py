@@ -2,18 +2,27 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
 from builder.cli import main
 from builder.lease import Lease, Part
 from builder.run import RunRequest, open_run
+from tests.builder.report.made_folder import make_folder
+from tests.conftest import ROOT
 
 BAD = {
     "pairs zero": (["--pairs", "0"], "at least 1"),
     "pairs negative": (["--pairs", "-4"], "at least 1"),
     "pairs text": (["--pairs", "many"], "whole number"),
     "pairs fraction": (["--pairs", "1.5"], "whole number"),
+    "pairs many": (["--pairs", "1000000001"], "at most 1,000,000,000"),
+    "recipe exits": (["--recipe", "exits.py:recipe"], "raised SystemExit"),
+    "output pattern": (["--output", "a[b]*"], "must have no [ ] * ? { } in its name"),
+    "output long": (["--output", "y/" + "x" * 300], "cannot be made"),
+    "subjects long": (["--subjects", "x" * 300], "File name too long"),
     "workers zero": (["--workers", "0"], "at least 1"),
     "seed negative": (["--seed", "-1"], "must be in"),
     "seed too large": (["--seed", str(2**63)], "must be in"),
@@ -43,6 +52,7 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "thesis.txt").write_text("mine")
+    (tmp_path / "exits.py").write_text("raise SystemExit(0)")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "recipe.json").write_text("{")
     return tmp_path
@@ -57,19 +67,18 @@ def status(*arguments):
 
 @pytest.mark.parametrize("command", ["build", "plan"])
 @pytest.mark.parametrize("name", BAD)
-def test_one_sentence_and_nothing_written(place, photos, flat, every_file, capsys, command, name):
+def test_one_sentence_and_nothing_written(place, photos, flat, capsys, command, name):
     given, says = BAD[name]
     if command == "plan" and says == "cannot be made":
         pytest.skip("a plan makes nothing")
-    before = every_file(place)
+    before = sorted(place.rglob("*"))
     arguments = ["--recipe", flat("recipe"), "--subjects", photos, "--pairs", "4", "--output", "out", *given]
     assert status(command, *arguments) == 2
     said = capsys.readouterr()
     assert says in said.err
     assert len(said.err.strip().splitlines()) == 1
     assert said.out == ""
-    assert every_file(place) == before
-    assert not (place / "out").exists()
+    assert sorted(place.rglob("*")) == before
 
 
 def test_a_folder_in_use(place, photos, flat, capsys):
@@ -99,3 +108,49 @@ def test_a_report_needs_a_finished_shard(place, capsys, folder):
 
 def test_no_command_is_an_error(capsys):
     assert status() == 2
+
+
+def test_a_family_that_is_not_there_is_told_before_anything_is_written(place, photos, capsys):
+    (place / "mine.py").write_text(FAMILY)
+    assert status("build", "--recipe", "mine.py:recipe", "--subjects", photos, "--output", "new/out") == 2
+    assert "nowhere lacks vae" in capsys.readouterr().err
+    assert not (place / "new").exists()
+
+
+FAMILY = """from dataclasses import dataclass
+from tests.builder.flat_recipe import recipe as flat
+@dataclass(frozen=True)
+class Loads:
+    family: str = "nowhere"
+    name: str = "loads"
+    reads: frozenset = frozenset()
+    writes: frozenset = frozenset()
+def recipe():
+    made = flat()
+    return flat(stages=(*made.stages, Loads()))
+"""
+
+
+@pytest.mark.parametrize("call", ["builder.run.index_subjects", "builder.run_record.read_record"])
+def test_what_may_not_be_read_is_one_sentence(place, photos, flat, capsys, monkeypatch, call):
+    def locked(*_):
+        raise PermissionError(13, "Permission denied", "/somewhere/locked")
+
+    monkeypatch.setattr(call, locked)
+    assert status("build", "--recipe", flat("recipe"), "--subjects", photos, "--output", "out") == 2
+    assert "/somewhere/locked: Permission denied" in capsys.readouterr().err
+    assert not (place / "out").exists()
+
+
+def test_a_folder_that_lost_its_record_belongs_to_the_run_of_its_receipts(place, photos, flat, capsys):
+    make_folder(place / "out", {"generation": 1}, shards=1)
+    (place / "out" / "recipe.json").unlink()
+    assert status("build", "--recipe", flat("recipe"), "--subjects", photos, "--output", "out") == 2
+    assert "has no recipe.json and holds run 0a1b2c3d" in capsys.readouterr().err
+
+
+def test_nobody_reads_the_rest_of_a_plan(place, photos, flat):
+    command = f"{sys.executable} -m builder.cli plan --recipe '{flat('recipe')}' --subjects '{photos}'"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command} | true"], cwd=place, capture_output=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True)  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from datasets import load_dataset
+from PIL import Image
 
 from builder.receipts import read_receipts
 from tests.conftest import ROOT
@@ -22,8 +23,8 @@ def build_arguments(flat, photos, output, name="recipe", pairs=22, **options):
     return arguments + [str(part) for key, value in options.items() for part in (f"--{key}", value)]
 
 
-def built(toffee, *arguments):
-    done = toffee(*arguments)
+def built(toffee, *arguments, **environment):
+    done = toffee(*arguments, **environment)
     assert done.returncode == 0, done.stderr
     return done
 
@@ -58,7 +59,7 @@ def test_every_config_loads_streaming_and_not_and_rows_are_pairs_tried(flat, pho
     assert len(ids) == len(set(ids)) == 22
 
 
-def kill_at(receipts, seconds, arguments, cwd):
+def kill_at(receipts, seconds, arguments, cwd, output="killed"):
     """Start the build in a process group of its own, and SIGKILL the group `seconds` after so many receipts."""
     process = subprocess.Popen(
         [sys.executable, "-m", "builder.cli", *map(str, arguments)],
@@ -68,15 +69,15 @@ def kill_at(receipts, seconds, arguments, cwd):
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    while len(finished(cwd)) < receipts and process.poll() is None:
+    while len(finished(cwd, output)) < receipts and process.poll() is None:
         time.sleep(0.002)
     time.sleep(seconds)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
-def finished(place):
-    return {path: path.stat().st_mtime_ns for path in (place / "killed" / "receipts").glob("[0-9a-f]*.json")}
+def finished(place, output="killed"):
+    return {path: path.stat().st_mtime_ns for path in (place / output / "receipts").glob("[0-9a-f]*.json")}
 
 
 def check_kills(moments, flat, photos, tmp_path, toffee, parquet, every_file):
@@ -120,7 +121,7 @@ def test_a_run_grows(flat, photos, tmp_path, toffee, parquet):
 def test_parts_make_the_whole_and_the_last_one_writes_the_card(flat, photos, tmp_path, toffee, parquet, every_file):
     built(toffee, *build_arguments(flat, photos, "whole"))
     for index in (2, 0, 1):
-        assert not (tmp_path / "parts" / "README.md").exists()
+        assert not (tmp_path / "parts" / "contact_sheet.png").exists()
         built(toffee, *build_arguments(flat, photos, "parts", shards=f"{index}/3"))
     assert parquet(tmp_path / "parts") == parquet(tmp_path / "whole")
     assert every_file(tmp_path / "parts") == every_file(tmp_path / "whole")
@@ -164,6 +165,99 @@ def test_a_run_that_keeps_nothing_says_so_and_loads(flat, photos, tmp_path, toff
     assert len(load_dataset("toffee", split="train")) == 22
 
 
+@pytest.mark.parametrize("cache", ["warm", "cold"])
+def test_a_killed_build_loads_and_grows(flat, photos, tmp_path, toffee, monkeypatch, cache):
+    monkeypatch.chdir(tmp_path)
+    kill_at(3, 0.01, build_arguments(flat, photos, "toffee", name="nothing_kept", pairs=60), tmp_path, "toffee")
+    sizes = []
+    for pairs in (60, 90):
+        if cache == "warm":
+            sizes.append(len(load()))
+        built(toffee, *build_arguments(flat, photos, "toffee", name="nothing_kept", pairs=pairs))
+        sizes.append(len(load()))
+        assert len(list(load_dataset("toffee", "rejected", split="train", streaming=True))) == sizes[-1]
+    assert sizes[0] in range(8, 60) if cache == "warm" else sizes[0] == 60
+    assert sizes[-1] == 90
+
+
+def test_a_whole_set_that_grows_and_is_killed_is_neither_stale_nor_refused(flat, photos, tmp_path, toffee, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small, large = (build_arguments(flat, photos, "toffee", name="nothing_kept", pairs=pairs) for pairs in (8, 60))
+    built(toffee, *small)
+    assert len(load()) == 8
+    kill_at(4, 0.01, large, tmp_path, "toffee")
+    assert 16 <= len(load()) < 60
+
+
+def test_a_picture_that_cannot_be_decoded_is_named_on_the_card(flat, photos, tmp_path, toffee):
+    noise = random.Random(0).randbytes(3 * 64 * 64)
+    Image.frombytes("RGB", (64, 64), noise).save(photos / "mug" / "half.jpg")
+    data = (photos / "mug" / "half.jpg").read_bytes()
+    (photos / "mug" / "half.jpg").write_bytes(data[: len(data) // 2])
+    built(toffee, *build_arguments(flat, photos, "out"))
+    assert {"mug/half.jpg": "truncated"} in [receipt.left_out for receipt in read_receipts(tmp_path / "out")]
+    assert "| mug/half.jpg | `truncated`: " in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_no_file_tells_where_the_photos_lay(flat, photos, tmp_path, toffee):
+    (photos / "mug" / "dangling.png").symlink_to("nowhere.png")
+    built(toffee, *build_arguments(flat, photos, "out", name="buggy"))
+    for path in [tmp_path / "out" / "README.md", *(tmp_path / "out").rglob("*.json")]:
+        assert str(tmp_path) not in path.read_text()
+
+
+@pytest.mark.parametrize("name", [".", "it's \"quoted\" & öäü"])
+def test_the_hint_loads_whatever_the_name(flat, photos, tmp_path, name):
+    place = tmp_path / "here"
+    place.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "builder.cli", *map(str, build_arguments(flat, photos, name, pairs=6))]
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    hint = [line.strip() for line in done.stdout.splitlines()[-3:]]
+    again = subprocess.run([sys.executable, "-c", "\n".join(hint)], cwd=place, env=environment, capture_output=True)
+    assert again.returncode == 0, again.stderr
+
+
+def test_a_lost_file_of_another_run_is_named_and_the_rest_loads(flat, photos, tmp_path, toffee, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    built(toffee, *build_arguments(flat, photos, "toffee", name="nothing_kept", pairs=8))
+    lost = sorted((tmp_path / "toffee" / "rejected").iterdir())[0]
+    lost.unlink()
+    done = toffee(*build_arguments(flat, photos, "toffee", name="nothing_kept", pairs=8, seed=1), "--append")
+    assert done.returncode == 3
+    assert f"{lost.name} is gone or cut" in done.stderr
+    assert len(load()) == 12
+    assert toffee("report", "toffee").returncode == 3
+
+
+def test_a_damaged_receipt_or_record_is_made_again(flat, photos, tmp_path, toffee, parquet, every_file):
+    arguments = build_arguments(flat, photos, "out", pairs=8)
+    built(toffee, *arguments)
+    before, files = parquet(tmp_path / "out"), every_file(tmp_path / "out")
+    sorted((tmp_path / "out" / "receipts").iterdir())[0].write_text('{"rows": 3')
+    (tmp_path / "out" / "recipe.json").write_text("{")
+    assert toffee(*arguments).returncode == 2
+    (tmp_path / "out" / "recipe.json").unlink()
+    built(toffee, *arguments)
+    assert (parquet(tmp_path / "out"), every_file(tmp_path / "out")) == (before, files)
+
+
+def test_another_kind_of_device_is_told(flat, photos, tmp_path, toffee):
+    built(toffee, *build_arguments(flat, photos, "out", pairs=4))
+    receipt = next((tmp_path / "out" / "receipts").iterdir())
+    receipt.write_text(receipt.read_text().replace('"device": "cpu"', '"device": "NVIDIA H100"'))
+    done = built(toffee, *build_arguments(flat, photos, "out", pairs=8), CUDA_VISIBLE_DEVICES="")
+    assert "another stack (device gpu -> cpu)" in done.stderr
+
+
+def test_few_details_of_many_failures(flat, photos, tmp_path, toffee):
+    done = toffee(*build_arguments(flat, photos, "out", name="broken", pairs=30, workers=2))
+    assert done.returncode == 3
+    assert done.stderr.count("Traceback") == 1
+    assert "no shard could be done, 5 tries failed. The first: ImportError: libcuda.so" in done.stderr
+
+
 def test_shards_that_keep_nothing_load(flat, photos, tmp_path, toffee, monkeypatch):
     monkeypatch.chdir(tmp_path)
     built(toffee, *build_arguments(flat, photos, "toffee", name="mostly_rejected"))
@@ -193,7 +287,7 @@ def test_a_full_disk_is_status_3_and_the_same_command_goes_on(flat, photos, tmp_
     assert limited.returncode == 3
     assert "make room, and give the same command again" in limited.stderr
     assert "Traceback" not in limited.stderr
-    assert every_file(tmp_path / "full") == ["recipe.json"]
+    assert every_file(tmp_path / "full") == ["README.md", "recipe.json"]
     built(toffee, *arguments)
     built(toffee, *build_arguments(flat, photos, "roomy"))
     assert parquet(tmp_path / "full") == parquet(tmp_path / "roomy")
@@ -216,15 +310,17 @@ def test_a_signal_ends_everything_and_says_how_to_go_on(flat, photos, tmp_path, 
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job may run with it ignored
     )
     while not list((tmp_path / "out").glob("receipts/[0-9a-f]*.json")) and process.poll() is None:
         time.sleep(0.05)
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=120)  # it writes the report
     assert process.returncode == status
     assert "the same command goes on from here" in said
     assert "Traceback" not in said
     assert not [path for path in (tmp_path / "out").rglob(".*")]
+    assert "pairs tried were kept" in (tmp_path / "out" / "README.md").read_text()
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
 

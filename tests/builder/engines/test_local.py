@@ -10,7 +10,7 @@ from builder.plan import Plan
 from builder.receipts import read_receipts
 from builder.recipe_reference import load_recipe
 from builder.subjects import index_subjects
-from toffee_hf.errors import InputError
+from toffee_hf.errors import InputError, RunError
 
 
 def run(flat, photos, output, name="recipe", count=24, workers=2, on_done=lambda done: None):
@@ -70,3 +70,10 @@ def test_an_error_in_the_middle_leaves_no_worker(flat, photos, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(flat, photos, tmp_path, on_done=interrupt)
     assert children() == []
+
+
+def test_a_stack_that_never_works_is_given_up_with_its_first_error(flat, photos, tmp_path):
+    with pytest.raises(RunError, match="5 tries failed. The first: ImportError: libcuda.so is not there"):
+        run(flat, photos, tmp_path, "broken", count=40)
+    assert children() == []
+    assert not list(tmp_path.rglob("*.parquet"))

@@ -19,8 +19,10 @@ from builder.receipts import read_receipts, write_receipt
 from builder.report import write_report
 from builder.report.card import dataset_card
 from builder.report.contact_sheet import WIDTH_PX, contact_sheet
+from builder.report.markdown import literal
 from builder.report.samples import drawn_rows
 from builder.report.statistics import read_statistics
+from builder.subjects import SKIP_REASONS
 from tests.builder.report.made_folder import make_folder
 from toffee_hf.errors import InputError
 
@@ -174,12 +176,12 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_lost_file_is_named(tmp_path: Path) -> None:
-    output = make_folder(tmp_path / "toffee", {"generation": 2}, shards=1)
+def test_a_lost_file_is_named_and_the_card_tells_of_the_rest(tmp_path: Path) -> None:
+    output = make_folder(tmp_path / "toffee", {"generation": 2, "rejected": 1}, shards=1)
     lost = next((output / "generation").iterdir())
     lost.unlink()
-    with pytest.raises(InputError, match=lost.name):
-        write_report(output)
+    assert write_report(output) == (f"generation/{lost.name}",)
+    assert [config["config_name"] for config in head((output / "README.md").read_text())["configs"]] == ["rejected"]
 
 
 def test_reduced_batches_and_messages_are_told(folder: Path, tmp_path: Path) -> None:
@@ -197,3 +199,27 @@ def test_long_words_stay_inside_the_sheet(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     margin.save(buffer, "PNG")
     assert margin.getcolors() == [(20 * sheet.height, (255, 255, 255))]
+
+
+def test_pictures_left_out_later_are_listed_and_every_code_is_explained(folder: Path, tmp_path: Path) -> None:
+    output = make_folder(tmp_path / "toffee", {"rejected": 2}, shards=1)
+    record = json.loads((output / "recipe.json").read_text())
+    record["skipped"] = [{"file": f"{code}.png", "reason": f"{code}: this"} for code in SKIP_REASONS]
+    (output / "recipe.json").write_text(json.dumps(record))
+    write_receipt(output, dataclasses.replace(next(read_receipts(output)), left_out={"mug/half.jpg": "truncated"}))
+    card = dataset_card(read_statistics(output), "toffee")
+    assert "| mug/half.jpg | `truncated`: the header is fine" in card
+    for code, sentence in SKIP_REASONS.items():
+        assert f"`{code}`: {literal(sentence)} (this) |" in card
+
+
+def test_any_name_loads(folder: Path) -> None:
+    assert 'load_dataset("a \\"b\\" \'c\'", ' in dataset_card(read_statistics(folder), "a \"b\" 'c'")
+
+
+def test_a_damaged_parquet_file_is_named(tmp_path: Path) -> None:
+    output = make_folder(tmp_path / "toffee", {"generation": 2}, shards=1)
+    damaged = next((output / "generation").iterdir())
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    with pytest.raises(InputError, match=f"{damaged.name} is damaged; remove it"):
+        write_report(output)

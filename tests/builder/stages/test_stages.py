@@ -84,6 +84,6 @@ def test_one_attempt_is_one_picture_and_another_attempt_another(family, batch):
 def permissive(stage, family):
     """Settings under which random models' pairs come through at 64 pixels."""
     fields = set(type(stage).__dataclass_fields__)
-    changes = {"family": family, "size_px": 64, "min_familiarity": -1.0, "min_area": 0.0, "max_area": 1.0, "steps": 2,
+    changes = {"family": family, "size_px": 64, "min_in_domain": -1.0, "min_area": 0.0, "max_area": 1.0, "steps": 2,
                "max_border": 1.0, "max_pieces": 999, "min_similarity": -1.0}  # fmt: skip
     return {name: value for name, value in changes.items() if name in fields}

@@ -34,7 +34,7 @@ def test_pictures_are_square_and_of_the_recipes_size(batch):
 
 @pytest.mark.parametrize(("least", "fallen"), [(-1.0, 0), (1.0, 2)])
 def test_an_unknown_picture_falls_with_its_score(family, batch, least, fallen):
-    done = InDomain(family=family, min_familiarity=least).run(batch("style", "style", reference=noise(2)))
+    done = InDomain(family=family, min_in_domain=least).run(batch("style", "style", reference=noise(2)))
     assert reasons(done) == [(k, "out_of_domain") for k in range(fallen)]
     scores = [item.columns["scores"] for item in done.rejected] + list(done["scores"] if len(done) else [])
     assert len(scores) == 2 and all(-1 <= score["in_domain"] <= 1 for score in scores)

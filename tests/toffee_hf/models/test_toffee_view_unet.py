@@ -16,7 +16,7 @@ def inputs(seed=0):
     grid = (2, LATENTS, SIDE, SIDE)
     return {
         "noisy_BChw": torch.randn(grid, generator=g), "timestep_B": torch.tensor([700, 20]),
-        "text_BNT": torch.randn(2, 5, TEXT, generator=g), "surroundings_BChw": torch.randn(grid, generator=g),
+        "text_BNT": torch.randn(2, 5, TEXT, generator=g), "known_BChw": torch.randn(grid, generator=g),
         "region_B1hw": (torch.rand(2, 1, SIDE, SIDE, generator=g) < 0.5).float(),
     }
 
@@ -86,7 +86,7 @@ def test_surroundings_and_turn_start_at_zero_and_no_hook_stays_behind():
     torch.manual_seed(0)
     model = ToffeeViewUNet.from_unet(small_unet(), feature_dim=2 * FEATURES, patches=PATCHES).eval()
     x = {**inputs(), **seen_as(model, [0.3, 0.3])}
-    assert torch.equal(model(**x), model(**{**x, "surroundings_BChw": x["surroundings_BChw"] + 1}))
+    assert torch.equal(model(**x), model(**{**x, "known_BChw": x["known_BChw"] + 1}))
     assert not model.unet.conv_in._forward_hooks and not model.unet.time_embedding._forward_hooks
 
 
