@@ -38,6 +38,6 @@ class ToffeeDomain(ModelMixin, ConfigMixin):
         return model
 
     def forward(self, tokens_BD: Tensor) -> Tensor:
-        """1 - half the mean squared Mahalanobis distance per feature, in [-1, 1], (B,): about 0.5 for known pictures."""
+        """1 - half the mean squared Mahalanobis distance per feature, in [-1, 1], (B,): about 0.5 if known."""
         whitened = (tokens_BD - self.mean) @ self.whitening
         return (1 - whitened.square().mean(-1) / 2).clamp(-1, 1)

@@ -280,8 +280,8 @@ def _view(desk: _Desk) -> None:
 
 TRAINERS: Mapping[str, Callable[[_Desk], None]] = MappingProxyType({
     "autoencoder": _autoencoder, "latents": _latents, "decoder": _decoder, "clip": _clip, "dino": _dino,
-    "domain": _domain, "segmenter": _segmenter, "depth": _depth, "base": _base, "controlnet": _controlnet, "refiner": _refiner,
-    "view": _view,
+    "domain": _domain, "segmenter": _segmenter, "depth": _depth, "base": _base,
+    "controlnet": _controlnet, "refiner": _refiner, "view": _view,
 })
 
 

@@ -54,8 +54,8 @@ def test_masks_fall_for_their_reason_and_sound_ones_stay(family, batch, monkeypa
     monkeypatch.setattr("toffee_hf.perception.masks.subject_masks", lambda *_: drawn)
     made = batch(*["style"] * len(drawn), reference=noise(len(drawn)))
     done = SubjectMask(family=family).run(made)
-    assert sorted(reasons(done)) == [(0, "no_subject"), (2, "reference_unsound"), (3, "reference_unsound"), (4, "no_subject"),
-                                     (5, "reference_unsound")]  # fmt: skip
+    unsound, none = "reference_unsound", "no_subject"
+    assert sorted(reasons(done)) == [(0, none), (2, unsound), (3, unsound), (4, none), (5, unsound)]
     assert [pair.number for pair in done.pairs] == [1]
     assert torch.equal(done["reference_mask"][0] > 0, drawn[1, 0] > 0)
     assert torch.equal(done["reference"], made["reference"][1:2])
