@@ -42,8 +42,8 @@ def tiny() -> Recipe:
             Bounds(score="seg_dino", low=0.8, below="identity_lost", above="copy_paste",
                    lows=(("colour", 0.72), ("texture", 0.72))),
             Bounds(score="copy", high=0.9, below="identity_lost", above="copy_paste"),
-            Bounds(score="clip_t", low=0.2, below="prompt_missed", above="prompt_missed"),
+            Bounds(score="clip_t", low=0.55, below="prompt_missed", above="prompt_missed"),
         ),
         weights=(Weight(name="tiny family", licence="apache-2.0", path=TINY,
                         source="trained by this repository (`toffee train tiny`)"),),
-        seconds_per_pair=1.0, bytes_per_pair=60_000)
+        seconds_per_pair=1.0, bytes_per_pair=45_000)
