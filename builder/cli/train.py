@@ -13,7 +13,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     models = parser.add_subparsers(metavar="MODEL", required=True, parser_class=type(parser))
     tiny = models.add_parser("tiny", help="every model of the embedded recipe, from the toy world", allow_abbrev=False)
     add = tiny.add_argument
-    add("--minutes", type=float, default=60.0, metavar="M",
+    add("--minutes", type=float, default=90.0, metavar="M",
         help="budget on two cores; schedules scale (default: %(default)s)")
     add("--folder", type=Path, default=Path("runs/tiny"), metavar="DIR",
         help="checkpoints and the pool (default: %(default)s)")
