@@ -14,11 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import Dinov2Config, Dinov2Model
 
+from toffee_hf.pipelines.pipeline_toffee_refiner import encoder_pixels
 from toffee_hf.training.loop import Schedule, fit
 from toffee_hf.training.pool import Pool
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 CROP = 96                             # pixels a training crop has; 128 at inference
 PATCH = 8
 
@@ -27,12 +26,6 @@ def dino_config() -> Dinov2Config:
     """A small vision transformer: 192 features, 4 layers, patches of 8 pixels in pictures of 128."""
     return Dinov2Config(hidden_size=192, num_hidden_layers=4, num_attention_heads=3, mlp_ratio=3, patch_size=PATCH,
                         image_size=128, layerscale_value=1.0)
-
-
-def dino_pixels(x: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) in [-1, 1] with ImageNet's mean and deviation."""
-    mean, std = x.new_tensor(IMAGENET_MEAN)[:, None, None], x.new_tensor(IMAGENET_STD)[:, None, None]
-    return ((x + 1) / 2 - mean) / std
 
 
 def random_affine(count: int, generator: torch.Generator, turn: float = 0.35) -> Tensor:
@@ -81,7 +74,7 @@ def train_patches(pool: Pool, schedule: Schedule, folder: Path, seed: int) -> Di
         maps = [random_affine(len(x), generator) for _ in range(2)]
         crops = [F.grid_sample(x, F.affine_grid(m, [len(x), 3, CROP, CROP], align_corners=False), align_corners=False,
                                padding_mode="reflection") for m in maps]
-        hidden = model(dino_pixels(torch.cat([recoloured(c, generator) for c in crops]))).last_hidden_state
+        hidden = model(encoder_pixels(torch.cat([recoloured(c, generator) for c in crops]))).last_hidden_state
         a, b = model.head(hidden).float().chunk(2)
         position, inside = _seen_in(maps[1], maps[0], side)
         grid_b = b[:, 1:].transpose(1, 2).unflatten(-1, (side, side))

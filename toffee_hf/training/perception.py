@@ -11,9 +11,10 @@ from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer, DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Model
 
 from toffee_hf.models.toffee_segmenter import ToffeeSegmenter
+from toffee_hf.pipelines.pipeline_toffee_refiner import encoder_pixels
 from toffee_hf.toy.world import CLASSES
 from toffee_hf.training.loop import Schedule, fit
-from toffee_hf.training.patches import PATCH, dino_pixels
+from toffee_hf.training.patches import PATCH
 from toffee_hf.training.pool import Pool
 from toffee_hf.training.text import tokens
 
@@ -47,7 +48,7 @@ def train_depth(pool: Pool, encoder: Dinov2Model, schedule: Schedule, folder: Pa
         x, depth, mask = pool.pictures("image", index), pool.planes("depth", index), pool.planes("mask", index)
         if step % 2:
             x, depth, mask = x.flip(-1), depth.flip(-1), mask.flip(-1)
-        found = model(pixel_values=dino_pixels(x)).predicted_depth.unsqueeze(1)
+        found = model(pixel_values=encoder_pixels(x)).predicted_depth.unsqueeze(1)
         error = (found - depth).abs() * (1 + 3 * mask)
         return {"loss": error.mean() + _slopes(found - depth), "mae": (found - depth).abs().mean().detach()}
 

@@ -11,12 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
+from toffee_hf.perception.similarity import clip_pixels
 from toffee_hf.training.loop import Schedule, fit
 from toffee_hf.training.pool import Pool
 
 MAX_TOKENS = 32
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def train_tokenizer(lines: list[str], folder: Path) -> CLIPTokenizer:
@@ -58,12 +57,6 @@ def tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> dict[str, Tensor]:
     """Padded token ids and mask, each (B, MAX_TOKENS)."""
     found = tokenizer(captions, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt")
     return {"input_ids": found["input_ids"], "attention_mask": found["attention_mask"]}
-
-
-def clip_pixels(x: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) in [-1, 1] with CLIP's mean and deviation."""
-    mean, std = x.new_tensor(CLIP_MEAN)[:, None, None], x.new_tensor(CLIP_STD)[:, None, None]
-    return ((x + 1) / 2 - mean) / std
 
 
 def train_clip(pool: Pool, tokenizer: CLIPTokenizer, schedule: Schedule, folder: Path, seed: int) -> CLIPModel:
