@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-# Words of a pose prompt, radians about the vertical.
-TURNS = (("turned to the left", 1.1), ("turned to the right", -1.1))
+# Words of a pose prompt (the viewer's left and right), radians about the vertical.
+TURNS = (("turned to the left", -1.1), ("turned to the right", 1.1))
 
 
 def toy_prompt(seed: int, category: str, class_name: str) -> str:

@@ -38,6 +38,18 @@ class DatasetRow:
         data = picture["bytes"]
         return data if data is not None else Path(picture["path"]).read_bytes()
 
+    def read_mask(self) -> bytes:
+        """The picture in column `mask`."""
+        mask = _open(self.spec)[self.row]["mask"] or {"bytes": b""}
+        data = mask["bytes"]
+        return data if data is not None else Path(mask["path"]).read_bytes()
+
+
+def columns(spec: str) -> dict[str, list[object]]:
+    """Column names of a dataset, with the values of those that are neither pictures nor words."""
+    rows = _open(_place(spec))
+    return {name: list(rows[name]) if name == "yaw" else [] for name in rows.column_names}
+
 
 def is_dataset(spec: str) -> bool:
     """A folder that is one and holds no photos, or what looks like ORG/NAME and is no folder."""
@@ -73,20 +85,28 @@ def _holds_photos(folder: Path) -> bool:
     return False
 
 
-def index_dataset(spec: str) -> SubjectIndex:
-    """Index every row; raises `InputError` if the dataset cannot be opened or lacks a column."""
-    spec = str(Path(spec).resolve()) if Path(spec).is_dir() else spec
+def _place(spec: str) -> str:
+    return str(Path(spec).resolve()) if Path(spec).is_dir() else spec
+
+
+def index_dataset(spec: str, unnamed: str = "") -> SubjectIndex:
+    """Index every row; raises `InputError` if the dataset cannot be opened or lacks a column.
+
+    unnamed: the class word of everything, where there is none.
+    """
+    spec = _place(spec)
     rows = _open(spec)
-    lacking = {"image", "class_name"} - set(rows.column_names)
+    lacking = {"image", "class_name"} - set(rows.column_names) - ({"class_name"} if unnamed else set())
     if lacking:
         missing = ", ".join(sorted(lacking))
         raise InputError(f"dataset {spec} needs the columns image and class_name; missing: {missing}")
-    return index_candidates(spec, _candidates(spec, rows), (), len(rows))
+    return index_candidates(spec, _candidates(spec, rows, unnamed), (), len(rows))
 
 
-def _candidates(spec: str, rows: datasets.Dataset) -> Iterator[Candidate]:
+def _candidates(spec: str, rows: datasets.Dataset, unnamed: str) -> Iterator[Candidate]:
     ids = rows["subject_id"] if "subject_id" in rows.column_names else [""] * len(rows)
-    for row, (class_name, subject_id) in enumerate(zip(rows["class_name"], ids, strict=True)):
+    names = rows["class_name"] if "class_name" in rows.column_names else [unnamed] * len(rows)
+    for row, (class_name, subject_id) in enumerate(zip(names, ids, strict=True)):
         yield Candidate(f"row {row}", str(class_name or ""), str(subject_id or ""), DatasetRow(spec, row))
 
 
@@ -103,4 +123,6 @@ def _open(spec: str) -> datasets.Dataset:
         raise InputError(f"--subjects {spec!r} cannot be opened as a dataset: {err}") from err
     if "image" not in rows.column_names:
         return rows
-    return rows.cast_column("image", datasets.Image(decode=False))
+    for name in {"image", "mask"} & set(rows.column_names):
+        rows = rows.cast_column(name, datasets.Image(decode=False))
+    return rows

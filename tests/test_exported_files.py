@@ -12,7 +12,9 @@ OURS = {"toffee_hf", "builder", "spaces", "model_cards", "tests"}
 
 
 def test_there_are_files():
-    assert {path.stem for path in EXPORTED} >= {"toffee_autoencoder", "toffee_refiner_unet", "pipeline_toffee_refiner"}
+    found = {path.stem for path in EXPORTED}
+    assert found >= {"toffee_autoencoder", "toffee_classifier", "toffee_refiner_unet", "toffee_view_unet"}
+    assert found >= {"pipeline_toffee_refiner", "pipeline_toffee_view"}
 
 
 @pytest.mark.parametrize("path", EXPORTED, ids=lambda path: path.stem)

@@ -10,11 +10,13 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from transformers import CLIPConfig, CLIPModel, DepthAnythingForDepthEstimation, Dinov2Config, Dinov2Model
 
 from toffee_hf.models.toffee_autoencoder import ToffeeAutoencoder
+from toffee_hf.models.toffee_classifier import ToffeeClassifier
 from toffee_hf.models.toffee_domain import ToffeeDomain
 from toffee_hf.models.toffee_refiner_unet import ToffeeRefinerUNet
 from toffee_hf.models.toffee_segmenter import ToffeeSegmenter
 from toffee_hf.models.toffee_view_unet import ToffeeViewUNet
 from toffee_hf.toy.captions import corpus
+from toffee_hf.training.classifier import QUESTIONS
 from toffee_hf.training.diffusion import noise_schedule
 from toffee_hf.training.perception import depth_config
 from toffee_hf.training.text import MAX_TOKENS, train_tokenizer
@@ -48,6 +50,10 @@ def small_clip(tokenizer: Any) -> CLIPModel:
                                 projection_dim=16))
 
 
+def small_classifier() -> ToffeeClassifier:
+    return ToffeeClassifier(QUESTIONS, widths=(8, 8, 16))
+
+
 def stirred(model: Any, std: float = 0.05) -> Any:
     """The model with noise on every weight, so that layers which start at zero have a say."""
     with torch.no_grad():
@@ -57,7 +63,7 @@ def stirred(model: Any, std: float = 0.05) -> Any:
 
 
 def write_family(folder: Path) -> Path:
-    """Save every member of a family to `folder`, as `toffee_hf.family` wants them."""
+    """Save every member of a family to `folder`, as `toffee_hf.family` wants them, and a toy family's classifier."""
     torch.manual_seed(0)
     tokenizer = train_tokenizer(corpus(200), folder / "tokenizer")
     unet, dino = small_unet(), small_dino()
@@ -70,6 +76,7 @@ def write_family(folder: Path) -> Path:
         "depth": DepthAnythingForDepthEstimation(depth_config(dino)), "scheduler": noise_schedule(),
         "domain": ToffeeDomain(FEATURES),
         "segmenter": stirred(ToffeeSegmenter(text_dim=16, widths=(16, 16, 16))),
+        "classifier": stirred(small_classifier()),
     }
     for name, model in models.items():
         model.save_pretrained(folder / name)

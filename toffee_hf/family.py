@@ -120,6 +120,13 @@ class Family:
         return self._ready(ToffeeSegmenter.from_pretrained(self.folder / "segmenter"))
 
     @cached_property
+    def classifier(self) -> Any:
+        """The yardstick of evaluation; only a toy family has one."""
+        from toffee_hf.models.toffee_classifier import ToffeeClassifier
+
+        return self._ready(ToffeeClassifier.from_pretrained(self.folder / "classifier"))
+
+    @cached_property
     def domain(self) -> Any:
         from toffee_hf.models.toffee_domain import ToffeeDomain
 

@@ -9,8 +9,6 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
-from importlib.util import find_spec
 from types import FrameType
 from typing import NoReturn
 
@@ -54,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from builder.cli import build, plan, report
+    from builder.cli import build, evaluate, plan, report, train
     from toffee_hf import __version__
 
     parser = Parser(prog="toffee", description=__doc__, allow_abbrev=False)
@@ -65,8 +63,8 @@ def make_parser() -> argparse.ArgumentParser:
     build.add_parser(commands)
     plan.add_parser(commands)
     report.add_parser(commands)
-    if find_spec("builder.cli.train") is not None:
-        import_module("builder.cli.train").add_parser(commands)
+    train.add_parser(commands)
+    evaluate.add_parser(commands)
     return parser
 
 

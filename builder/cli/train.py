@@ -1,37 +1,52 @@
-"""`toffee train tiny`: the tiny family from nothing."""
+"""`toffee train`: the tiny family from nothing here, single models on real data in `train_models`."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from builder.cli.train_models import add_trainers
 from builder.machine import cpu_cores
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("train", help="train models", allow_abbrev=False)
     models = parser.add_subparsers(metavar="MODEL", required=True, parser_class=type(parser))
+    add_trainers(models)
     tiny = models.add_parser("tiny", help="every model of the embedded recipe, from the toy world", allow_abbrev=False)
     add = tiny.add_argument
     add("--minutes", type=float, default=90.0, metavar="M",
         help="budget on two cores; schedules scale (default: %(default)s)")
     add("--folder", type=Path, default=Path("runs/tiny"), metavar="DIR",
         help="checkpoints and the pool (default: %(default)s)")
+    add("--start", default=None, metavar="FAMILY",
+        help="`tiny` or the folder of a family whose weights to go on from (default: random weights)")
     add("--seed", type=int, default=0, metavar="S")
     add("--workers", type=int, default=cpu_cores(), metavar="W",
         help="jobs at a time, one thread each (default: cores)")
     add("--only", default="", metavar="JOB,…", help="only these jobs; what they need must be done")
     add("--install", type=Path, default=None, metavar="DIR", help="then write the family as fp16 to DIR")
+    add("--docs", type=Path, default=None, metavar="DIR",
+        help="then measure what was installed on held-out subjects, and write figures and sheets to DIR")
     tiny.set_defaults(run=train_tiny)
 
 
 def train_tiny(arguments: argparse.Namespace) -> int:
     """Train what is missing, then install if asked."""
-    from toffee_hf.training.tiny import install, train_tiny
+    from toffee_hf.errors import InputError
+    from toffee_hf.evaluation.report import write_figures
+    from toffee_hf.family import TINY
+    from toffee_hf.training.tiny import Budget, install, train_tiny
 
     only = tuple(name for name in arguments.only.split(",") if name)
-    train_tiny(arguments.folder, arguments.minutes, arguments.seed, arguments.workers, only)
+    if arguments.docs is not None and arguments.install is None:
+        raise InputError("--docs measures the family that --install writes; give both")
+    start = {None: None, "tiny": TINY}.get(arguments.start, Path(arguments.start or ""))
+    budget = Budget(minutes=arguments.minutes, seed=arguments.seed, start=start)
+    train_tiny(arguments.folder, budget, arguments.workers, only)
     if arguments.install is not None:
-        size = install(arguments.folder, arguments.install)
+        size = install(arguments.folder, arguments.install, start)
         print(f"{arguments.install}: {size / 1e6:.1f} MB")
+    if arguments.docs is not None:
+        write_figures(arguments.install, arguments.docs)
     return 0

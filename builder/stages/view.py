@@ -80,14 +80,16 @@ class View:
 
     def _draw(self, family: Family, batch: Batch, turns: list[float]) -> tuple[Tensor, Tensor, Tensor]:
         """New views uint8 (B, 3, H, W), their masks uint8 (B, H, W), their similarity to the reference (B,)."""
+        from toffee_hf.perception.depth import estimate_depth
         from toffee_hf.perception.masks import subject_masks
         from toffee_hf.perception.similarity import subject_similarity
 
         names = [pair.subject.class_name for pair in batch.pairs]
         x, mask = pixels(batch["reference"], family.device), plane(batch["reference_mask"], family.device)
         view = family.view_pipeline(
-            [f"a photo of a {name}" for name in names], x, mask, turns, strength=self.strength,
-            num_inference_steps=self.steps, generator=batch.generators(self.name), output_type="pt").images * 2 - 1
+            [f"a photo of a {name}" for name in names], x, mask, turns, estimate_depth(family.depth, x),
+            strength=self.strength, num_inference_steps=self.steps, generator=batch.generators(self.name),
+            output_type="pt").images * 2 - 1
         found = subject_masks(family.segmenter, family.clip, family.tokenizer, view, names)
         similarity = subject_similarity(family.dino, family.domain.patch_means, view, found, x, mask)
         return as_pictures(view), as_masks(found), similarity

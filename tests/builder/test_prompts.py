@@ -44,7 +44,7 @@ def test_one_seed_is_one_prompt_and_seeds_vary():
 
 def test_turns_are_said_in_the_words_of_captions_and_go_their_way():
     assert {words for words, _ in TURNS} <= set(POSES.values())
-    assert dict(TURNS)[POSES["left"]] > 0 > dict(TURNS)[POSES["right"]]
+    assert dict(TURNS)[POSES["left"]] < 0 < dict(TURNS)[POSES["right"]]
 
 
 @pytest.mark.parametrize("class_name", ["octopus", "rubber duck", "läptop", "x"])

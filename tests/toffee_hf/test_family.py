@@ -17,13 +17,20 @@ def test_a_folder_that_lacks_members_is_refused_by_name(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["vae", "clip", "unet", "controlnet", "refiner_unet", "view_unet", "dino", "depth",
-                                  "segmenter", "domain"])  # fmt: skip
+                                  "segmenter", "domain", "classifier"])  # fmt: skip
 def test_a_model_is_loaded_once_and_only_runs(family, name):
     model = getattr(family, name)
     assert getattr(family, name) is model
     assert not model.training
     assert {t.dtype for t in model.state_dict().values() if t.is_floating_point()} == {torch.float32}
     assert not any(p.requires_grad for p in model.parameters())
+
+
+def test_a_family_needs_no_classifier(tmp_path):
+    for name in MEMBERS:
+        (tmp_path / name).mkdir()
+    assert "classifier" not in MEMBERS
+    assert Family(tmp_path, "cpu").folder == tmp_path
 
 
 def test_pipelines_share_the_models_and_not_their_schedulers(family):
@@ -49,4 +56,4 @@ def test_hidden_states_are_those_that_the_pipelines_use(family):
     words = ["a mug", "a red car on the moon"]
     found = family.hidden_states(words)
     assert found.shape == (2, family.tokenizer.model_max_length, 32)
-    assert (found - family.refiner_pipeline._text(words)).abs().max() < 1e-5
+    assert (found - family.refiner_pipeline._text(words, 64)[0]).abs().max() < 1e-5

@@ -1,7 +1,9 @@
 """The View Generator's denoiser: a text-to-image UNet that sees one view of an object and draws another.
 
-Imports nothing else of Toffee. It predicts velocity. The known view enters as patch tokens beside the text and as
-latents at the input, with the region that may change; the camera, where it is given, as one more token.
+Imports nothing else of Toffee. It predicts the clean latents. The known view enters as patch tokens beside the text
+and as latents at the input, with the region that may change; the camera, where it is given, as one more token. Where
+depth says how the object turns, the latents of its turned picture enter too, and a gate mixes them into the
+result wherever they can be taken as they are.
 Shape suffixes: B batch, C latent channels, F features of a patch, P patches, N text tokens, T text features, h, w
 cells.
 Source of the idea: Toffee, arXiv 2406.09305, section 3 (View Generator, trained on multi-view images).
@@ -32,8 +34,11 @@ class ToffeeViewUNet(ModelMixin, ConfigMixin):
     _supports_gradient_checkpointing = True
 
     @register_to_config
-    def __init__(self, unet_config: dict[str, Any], feature_dim: int = 384, patches: int = 256) -> None:
+    def __init__(self, unet_config: dict[str, Any], feature_dim: int = 384, patches: int = 256,
+                 prediction_type: str = "v_prediction") -> None:
         super().__init__()
+        if prediction_type not in ("v_prediction", "epsilon"):
+            raise ValueError(f"prediction_type must be v_prediction or epsilon, got {prediction_type!r}")
         self.unet = UNet2DConditionModel.from_config(unet_config)
         latent_channels, text_dim = self.unet.config.in_channels, self.unet.config.cross_attention_dim
         self.project = nn.Sequential(nn.Linear(feature_dim, text_dim), nn.LayerNorm(text_dim))
@@ -43,15 +48,18 @@ class ToffeeViewUNet(ModelMixin, ConfigMixin):
         self.no_camera = nn.Parameter(torch.zeros(text_dim))
         time_dim = self.unet.time_embedding.linear_2.out_features
         self.turn = nn.Linear(text_dim, time_dim)
-        self.known = nn.Conv2d(latent_channels + 1, self.unet.conv_in.out_channels, 3, padding=1)
-        for parameter in (*self.known.parameters(), *self.turn.parameters()):
-            nn.init.zeros_(parameter)
+        self.known = nn.Conv2d(2 * latent_channels + 2, self.unet.conv_in.out_channels, 3, padding=1)
+        self.gate = nn.Conv2d(2 * latent_channels + 2, latent_channels, 3, padding=1)
+        for layer in (self.known, self.gate, self.turn):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
 
     @classmethod
-    def from_unet(cls, unet: UNet2DConditionModel, feature_dim: int, patches: int) -> ToffeeViewUNet:
-        """Start from a text-to-image UNet."""
+    def from_unet(cls, unet: UNet2DConditionModel, feature_dim: int, patches: int,
+                  prediction_type: str = "v_prediction") -> ToffeeViewUNet:
+        """Start from a text-to-image UNet, which predicts `v_prediction` or `epsilon`."""
         config = {k: v for k, v in unet.config.items() if not k.startswith("_")}
-        model = cls(unet_config=config, feature_dim=feature_dim, patches=patches)
+        model = cls(unet_config=config, feature_dim=feature_dim, patches=patches, prediction_type=prediction_type)
         model.unet.load_state_dict(unet.state_dict())
         return model
 
@@ -67,19 +75,34 @@ class ToffeeViewUNet(ModelMixin, ConfigMixin):
         return torch.cat([patches, camera[:, None]], 1), seen
 
     def forward(self, noisy_BChw: Tensor, timestep_B: Tensor, text_BNT: Tensor, tokens_BPT: Tensor, seen_BP: Tensor,
-                known_BChw: Tensor, region_B1hw: Tensor) -> Tensor:
-        """Velocity (B, C, h, w). known: latents of the known view; region: 1 where the new view may differ from it."""
-        condition = self.known(torch.cat([known_BChw, region_B1hw], 1))
+                known_BChw: Tensor, region_B1hw: Tensor, turned_BChw: Tensor, covered_B1hw: Tensor, alpha_B: Tensor,
+                added: dict[str, Tensor] | None = None) -> Tensor:
+        """Clean latents (B, C, h, w).
+
+        known: latents of the known view; region: 1 where the new view may differ from it; turned: latents of the known
+        view with its object turned by its depth; covered: part of each cell that this object fills, [0, 1]; alpha:
+        signal rate of the noise schedule at `timestep`, noisy = alpha · clean + sqrt(1 - alpha²) · noise; added:
+        `text_embeds` and `time_ids` of an SDXL UNet.
+        """
+        space = torch.cat([known_BChw, region_B1hw, turned_BChw, covered_B1hw], 1)
+        condition = self.known(space)
         turn = self.turn(tokens_BPT[:, -1])
         context = torch.cat([text_BNT, tokens_BPT], 1)
         attend = torch.cat([torch.ones_like(text_BNT[..., 0], dtype=torch.bool), seen_BP], 1)
         hooks = [self.unet.conv_in.register_forward_hook(lambda module, inputs, output: output + condition),
                  self.unet.time_embedding.register_forward_hook(lambda module, inputs, output: output + turn)]
         try:
-            return self.unet(noisy_BChw, timestep_B, encoder_hidden_states=context, encoder_attention_mask=attend,
-                             return_dict=False)[0]
+            predicted = self.unet(noisy_BChw, timestep_B, encoder_hidden_states=context,
+                                  encoder_attention_mask=attend, added_cond_kwargs=added, return_dict=False)[0]
         finally:
             for hook in hooks:
                 hook.remove()
+        drawn = self._clean(noisy_BChw, predicted, alpha_B[:, None, None, None])
+        return drawn + self.gate(space).sigmoid() * covered_B1hw * (turned_BChw - drawn)
 
-
+    def _clean(self, noisy: Tensor, predicted: Tensor, alpha: Tensor) -> Tensor:
+        """Clean latents of what the UNet predicts."""
+        sigma = (1 - alpha**2).clamp_min(0).sqrt()
+        if self.config.prediction_type == "epsilon":
+            return (noisy - sigma * predicted) / alpha.clamp_min(1e-3)
+        return alpha * noisy - sigma * predicted

@@ -1,8 +1,8 @@
 """The Refiner: gives a draft, which obeys the prompt, the details of one particular subject. Imports nothing of Toffee.
 
 For each patch of the draft's subject the best matching patches of the reference are found by deep features and place;
-their shallow features (appearance) form a grid that conditions the denoising of the noised draft. Outside the subject
-the draft is kept.
+their shallow features (appearance) and latents form a grid that conditions the denoising of the noised draft. Outside
+the subject the draft is kept.
 Shape suffixes: B batch, C latent channels, F features of a patch, P patches, H, W pixels, h, w latent cells.
 Source of the idea: Toffee, arXiv 2406.09305, section 3.
 """
@@ -86,6 +86,18 @@ def encoder_pixels(x_B3HW: Tensor) -> Tensor:
     return ((x_B3HW + 1) / 2 - mean) / std
 
 
+def fitted(encoder: Any, x_B3HW: Tensor, side: int) -> Tensor:
+    """Pictures at the nearest smaller size at which each of the encoder's patches covers whole latent cells.
+
+    side: of the latents. A picture whose patches are its latent cells stays as it is.
+    """
+    most = max(1, x_B3HW.shape[-1] // encoder.config.patch_size)
+    size = max(n for n in range(1, most + 1) if side % n == 0) * encoder.config.patch_size
+    if size == x_B3HW.shape[-1]:
+        return x_B3HW
+    return F.interpolate(x_B3HW, (size, size), mode="bilinear", align_corners=False, antialias=True)
+
+
 def appearance(encoder: Any, x_B3HW: Tensor) -> Tensor:
     """Linear patch embeddings without positions, (B, F, h, w): how each patch looks, magnitude kept."""
     return encoder.embeddings.patch_embeddings.projection(encoder_pixels(x_B3HW))
@@ -115,53 +127,90 @@ def matched(draft_BPF: Tensor, reference_BPF: Tensor, seen_BP: Tensor, side: int
     return weights, (reached >= threshold) & seen_BP.any(-1, keepdim=True)
 
 
+def _moved(grid_BFhw: Tensor, weights_BPQ: Tensor) -> Tensor:
+    """Each cell of a grid replaced by the weighted cells that match it, (B, F, h, w)."""
+    cells = grid_BFhw.flatten(2).transpose(1, 2)
+    return (weights_BPQ.to(cells) @ cells).transpose(1, 2).unflatten(2, tuple(grid_BFhw.shape[-2:]))
+
+
+@torch.no_grad()
+def text_condition(models: Sequence[tuple[Any, Any]], prompts: Sequence[str], size_px: int
+                   ) -> tuple[Tensor, dict[str, Tensor] | None]:
+    """Hidden states (B, N, T) of one text encoder, or those of SDXL's two with pooled embeddings and time ids.
+
+    models: (tokenizer, text encoder) each; size_px: of the square picture, which SDXL is told.
+    """
+    outputs = []
+    for tokenizer, encoder in models:
+        ids = tokenizer(list(prompts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True,
+                        return_tensors="pt").input_ids
+        outputs.append(encoder(ids.to(encoder.device), output_hidden_states=len(models) > 1))
+    if len(models) == 1:
+        return outputs[0][0], None
+    hidden = torch.cat([output.hidden_states[-2] for output in outputs], -1)
+    sizes = torch.tensor([[size_px, size_px, 0, 0, size_px, size_px]] * len(hidden), device=hidden.device)
+    return hidden, {"text_embeds": outputs[1][0], "time_ids": sizes.to(hidden)}
+
+
 class ToffeeRefinerPipeline(DiffusionPipeline):
     """Restores a subject's details in drafts.
 
-    vae: autoencoder; text_encoder, tokenizer: of the prompt; unet: ToffeeRefinerUNet; encoder: Dinov2Model whose patch
-    grid is the latents' grid; scheduler: DDIM.
+    vae: autoencoder; text_encoder, tokenizer: of the prompt, with SDXL two of each; unet: ToffeeRefinerUNet; encoder:
+    Dinov2Model; scheduler: DDIM.
     """
 
-    model_cpu_offload_seq = "text_encoder->encoder->unet->vae"
+    model_cpu_offload_seq = "text_encoder->text_encoder_2->encoder->unet->vae"
+    _optional_components = ["text_encoder_2", "tokenizer_2"]
 
-    def __init__(self, vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, encoder: Any, scheduler: DDIMScheduler
-                 ) -> None:
+    def __init__(self, vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, encoder: Any, scheduler: DDIMScheduler,
+                 text_encoder_2: Any = None, tokenizer_2: Any = None) -> None:
         super().__init__()
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, encoder=encoder,
-                              scheduler=scheduler)
+                              scheduler=scheduler, text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2)
         self.image_processor = VaeImageProcessor(vae_scale_factor=8)
 
-    def feature_grid(self, draft_B3HW: Tensor, mask_B1HW: Tensor, reference_B3HW: Tensor, reference_mask_B1HW: Tensor,
-                     transfer_B: Tensor, *, top_k: int, temperature: float, threshold: float, nearness: float
-                     ) -> tuple[Tensor, Tensor]:
-        """The reference's appearance laid out as the draft needs it (B, F, h, w); where it is known (B, 1, h, w)."""
+    def reference_grid(self, draft_B3HW: Tensor, mask_B1HW: Tensor, reference_B3HW: Tensor, reference_mask_B1HW: Tensor,
+                       transfer_B: Tensor, *, top_k: int, temperature: float, threshold: float, nearness: float,
+                       cutout: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+        """The reference as the draft needs it: appearance (B, F, h, w), latents (B, C, h, w), known (B, 1, h, w)."""
         lay = box_to_box(mask_box(mask_B1HW), mask_box(reference_mask_B1HW))
         reference, seen = warp(reference_B3HW * reference_mask_B1HW, lay), warp(reference_mask_B1HW, lay)
-        shallow = appearance(self.encoder, limited(reference, seen, transfer_B) * seen)
-        side = shallow.shape[-1]
+        given = limited(reference, seen, transfer_B) * seen
+        latents = self._latents(draft_B3HW * (1 - seen) + given)
+        match = (draft_B3HW * mask_B1HW, reference) if cutout else (draft_B3HW, warp(reference_B3HW, lay))
+        small_draft, small_reference, small_given = (
+            fitted(self.encoder, x, latents.shape[-1]) for x in (*match, given))
+        shallow = appearance(self.encoder, small_given)
+        side, block = shallow.shape[-1], latents.shape[-1] // shallow.shape[-1]
         seen_grid = F.adaptive_avg_pool2d(seen, side)
-        weights, found = matched(parts(self.encoder, draft_B3HW * mask_B1HW), parts(self.encoder, reference),
+        weights, found = matched(parts(self.encoder, small_draft), parts(self.encoder, small_reference),
                                  seen_grid.flatten(1) > 0.05, side, top_k=top_k, temperature=temperature,
                                  threshold=threshold, nearness=nearness)
-        mixed = (weights.to(shallow) @ shallow.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, (side, side))
         inside = F.adaptive_avg_pool2d(mask_B1HW, side) > 0.05
         known = (found.unflatten(1, (side, side)).unsqueeze(1) & inside).to(shallow)
-        return mixed * known, known
+        features = _moved(shallow, weights) * known
+        moved = F.pixel_shuffle(_moved(F.pixel_unshuffle(latents, block), weights) * known, block)
+        features, known = (F.interpolate(grid, scale_factor=block, mode="nearest") for grid in (features, known))
+        return features, moved, known
+
+    def _latents(self, x_B3HW: Tensor) -> Tensor:
+        return self.vae.encode(x_B3HW).latent_dist.mode() * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def __call__(self, prompt: str | Sequence[str], draft: Tensor, draft_mask: Tensor, reference: Tensor,
                  reference_mask: Tensor, transfer: Transfer | Sequence[Transfer] = "full", strength: float = 0.6,
                  num_inference_steps: int = 4, top_k: int = 4, temperature: float = 0.05, threshold: float = -1.0,
-                 nearness: float = 1.0, generator: torch.Generator | list[torch.Generator] | None = None,
+                 nearness: float = 1.0, cutout: bool = True,
+                 generator: torch.Generator | list[torch.Generator] | None = None,
                  draft_latents: Tensor | None = None, output_type: str = "pil", return_dict: bool = True
                  ) -> ImagePipelineOutput | tuple[Any]:
         """Refine B drafts.
 
         draft, reference: (B, 3, H, W) in [-1, 1]; draft_mask, reference_mask: (B, 1, H, W) in [0, 1]; transfer: what
         the subject gives, one for all or one each; strength: how far the draft is noised, in (0, 1]; threshold: cosine
-        in [-1, 1] under which a patch keeps what the draft has; draft_latents: (B, C, h, w), saves encoding;
-        output_type: pil, np, pt or latent. Raises ValueError for a strength, a number of steps or a transfer that is
-        not among these.
+        in [-1, 1] under which a patch keeps what the draft has; cutout: match subjects cut out, or whole pictures;
+        draft_latents: (B, C, h, w), saves encoding; output_type: pil, np, pt or latent. Raises ValueError for a
+        strength, a number of steps or a transfer that is not among these.
         """
         if not 0 < strength <= 1 or num_inference_steps < 1:
             raise ValueError("strength must be in (0, 1] and num_inference_steps >= 1, "
@@ -170,15 +219,13 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
         transfers = [transfer] * len(prompts) if isinstance(transfer, str) else list(transfer)
         device = self._execution_device
         kinds = torch.tensor([TRANSFERS.index(name) for name in transfers], device=device)
-        features, known = self.feature_grid(draft, draft_mask, reference, reference_mask, kinds, top_k=top_k,
-                                            temperature=temperature, threshold=threshold, nearness=nearness)
-        latents = draft_latents
-        if latents is None:
-            latents = self.vae.encode(draft).latent_dist.mode() * self.vae.config.scaling_factor
+        grid = self.reference_grid(draft, draft_mask, reference, reference_mask, kinds, top_k=top_k,
+                                   temperature=temperature, threshold=threshold, nearness=nearness, cutout=cutout)
+        latents = self._latents(draft) if draft_latents is None else draft_latents
         mask = F.adaptive_avg_pool2d(draft_mask, latents.shape[-1])
         keep = 1 - F.max_pool2d(mask, 3, 1, 1).clamp(0, 1)
-        text = self._text(prompts)
-        refined = self._denoise(latents, keep, text, mask, features, known, strength, num_inference_steps, generator)
+        text = self._text(prompts, draft.shape[-1])
+        refined = self._denoise(latents, keep, text, mask, grid, strength, num_inference_steps, generator)
         images: Any = refined
         if output_type != "latent":
             decoded = self.vae.decode(refined / self.vae.config.scaling_factor, return_dict=False)[0]
@@ -186,14 +233,13 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
-    def _text(self, prompts: list[str]) -> Tensor:
-        """Hidden states of the prompts, (B, N, T)."""
-        ids = self.tokenizer(prompts, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True,
-                             return_tensors="pt").input_ids
-        return self.text_encoder(ids.to(self._execution_device))[0]
+    def _text(self, prompts: list[str], size_px: int) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """Hidden states of the prompts, (B, N, T), and what SDXL is told besides."""
+        models = [(self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2)]
+        return text_condition([pair for pair in models if pair[1] is not None], prompts, size_px)
 
-    def _denoise(self, draft: Tensor, keep: Tensor, text: Tensor, mask: Tensor, features: Tensor, known: Tensor,
-                 strength: float, steps: int, generator: Any) -> Tensor:
+    def _denoise(self, draft: Tensor, keep: Tensor, text: tuple[Tensor, dict[str, Tensor] | None], mask: Tensor,
+                 grid: tuple[Tensor, Tensor, Tensor], strength: float, steps: int, generator: Any) -> Tensor:
         """DDIM (Song et al., 2021, Eq. 12) from noised draft to clean latents; where `keep` is 1, the draft stays."""
         noise = randn_tensor(draft.shape, generator=generator, device=draft.device, dtype=draft.dtype)
         alphas = self.scheduler.alphas_cumprod.to(draft.device)
@@ -205,7 +251,7 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
         for i, t in enumerate(self.progress_bar(times)):
             alpha = alphas[t].sqrt()
             at = torch.full((len(x),), t, device=x.device)
-            clean = self.unet(x, at, text, draft, mask, features, known, alpha.expand(len(x)))
+            clean = self.unet(x, at, text[0], draft, mask, *grid, alpha.expand(len(x)), text[1])
             clean = keep * draft + (1 - keep) * clean
             if i + 1 < len(times):
                 noise = (x - alpha * clean) / (1 - alpha**2).sqrt()

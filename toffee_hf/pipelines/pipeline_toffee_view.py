@@ -1,11 +1,14 @@
 """The View Generator: another view of an object, from one picture of it. Imports nothing of Toffee.
 
+Where depth and turn are known, the object's pixels are turned in space first, which settles most of the new view; the
+denoiser draws what was hidden and the light.
 Shape suffixes: B batch, C latent channels, F features of a patch, P patches, H, W pixels, h, w latent cells.
 Source of the idea: Toffee, arXiv 2406.09305, section 3.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +23,8 @@ from torch import Tensor
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 REACH = 3                             # latent cells by which an object may grow beyond its known outline when it turns
+ELEVATION = 0.22                      # radians from which the camera is assumed to look down
+AXIS_BEHIND_EDGE = 0.05               # of the object's width: how far its axis lies behind its outline
 
 
 def view_region(mask_B1HW: Tensor, side: int) -> Tensor:
@@ -36,50 +41,206 @@ def view_features(encoder: Any, cutout_B3HW: Tensor) -> Tensor:
     return torch.cat([shallow, encoder(pixels).last_hidden_state[:, 1:]], -1)
 
 
+def fitted(encoder: Any, x_B3HW: Tensor, side: int) -> Tensor:
+    """Pictures at the nearest smaller size at which each of the encoder's patches covers whole latent cells.
+
+    side: of the latents. A picture whose patches are its latent cells stays as it is.
+    """
+    most = max(1, x_B3HW.shape[-1] // encoder.config.patch_size)
+    size = max(n for n in range(1, most + 1) if side % n == 0) * encoder.config.patch_size
+    if size == x_B3HW.shape[-1]:
+        return x_B3HW
+    return F.interpolate(x_B3HW, (size, size), mode="bilinear", align_corners=False, antialias=True)
+
+
 def subject_patches(mask_B1HW: Tensor, side: int) -> Tensor:
     """Which patches show the object, (B, P)."""
     return F.adaptive_avg_pool2d(mask_B1HW, side).flatten(1) > 0.05
 
 
+def turned(image_B3HW: Tensor, mask_B1HW: Tensor, depth_B1HW: Tensor, turn_B: Tensor, *, field_of_view: float,
+           nearest: float, farthest: float) -> tuple[Tensor, Tensor]:
+    """The object's visible surface turned about its vertical axis: picture (B, 3, H, W), 0 where nothing is known, and
+    where it is (B, 1, H, W).
+
+    depth: inverse distance along the ray, 1 at `nearest` and 0 at `farthest`; turn: radians, NaN leaves the picture
+    empty; field_of_view: vertical, in radians. The axis goes through the middle of the object a little behind its
+    outline. Points are spread over the pixels at twice the resolution, the nearest ones win.
+    """
+    size, half = image_B3HW.shape[-1], math.tan(field_of_view / 2)
+    distance, solid = _solid_distance(mask_B1HW, depth_B1HW, nearest, farthest)
+    solid = solid & ~turn_B.isnan()[:, None, None]
+    of, row, column = solid.nonzero(as_tuple=True)        # N points, each of one picture
+    line = ((torch.arange(2 * size, device=solid.device) + 0.5) / size - 1) * half
+    across, up = line[column], -line[row]
+    z = distance[of, row, column] / (across**2 + up**2 + 1).sqrt()
+    points = torch.stack([across * z, up * z, -z], -1)
+    axes = _axes(distance, solid, line)[of]
+    moved = axes + _about_vertical(points - axes, turn_B.nan_to_num()[of])
+    image = F.interpolate(image_B3HW, scale_factor=2, mode="bilinear", align_corners=False)
+    return _splat(image[of, :, row, column], of, moved, half, len(image), size)
+
+
+def _solid_distance(mask: Tensor, depth: Tensor, nearest: float, farthest: float) -> tuple[Tensor, Tensor]:
+    """Distances along the rays of a grid of twice the size, and which rays meet the object, both (B, 2H, 2W).
+
+    Depth at an outline is a mixture of object and ground, so it is taken from the pixels further inside.
+    """
+    solid = (-F.max_pool2d(-mask, 3, 1, 1) > 0.5).to(depth)
+    depth = depth * solid
+    for _ in range(2):
+        share = F.avg_pool2d(solid, 3, 1, 1)
+        depth = torch.where(solid > 0, depth, F.avg_pool2d(depth, 3, 1, 1) / share.clamp_min(1e-6))
+        solid = ((share > 0) & (mask > 0.3)).to(depth)
+        depth = depth * solid
+    depth, share = (F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)[:, 0]
+                    for x in (depth, solid))
+    inverse = (depth / share.clamp_min(1e-6)).clamp(0, 1) * (1 / nearest - 1 / farthest) + 1 / farthest
+    return 1 / inverse, F.interpolate(solid, scale_factor=2)[:, 0] > 0.5
+
+
+def _axes(distance_BSS: Tensor, solid_BSS: Tensor, line_S: Tensor) -> Tensor:
+    """A point of each object's axis in the camera's frame, (B, 3)."""
+    side, axes = solid_BSS.shape[-1], []
+    for far, inside in zip(distance_BSS, solid_BSS, strict=True):
+        rows = inside.any(1).nonzero().flatten()
+        if not len(rows):
+            axes.append(far.new_tensor((0.0, 0.0, -1.0)))
+            continue
+        left = (inside[rows].float().argmax(1) + 1).clamp(max=side - 1)
+        right = (side - 2 - inside[rows].flip(1).float().argmax(1)).clamp(min=0)
+        across = line_S[inside.nonzero()[:, 1]]
+        edge = torch.cat([far[rows, left], far[rows, right]]).median()
+        z = edge * (1 + AXIS_BEHIND_EDGE * (across.max() - across.min()))
+        axes.append(torch.stack([across.median() * z, z * 0, -z]))
+    return torch.stack(axes)
+
+
+def _about_vertical(points_N3: Tensor, turn_N: Tensor) -> Tensor:
+    """Points relative to an axis, turned about the vertical that a camera looking down by ELEVATION sees, (N, 3)."""
+    x, y, z = points_N3.unbind(-1)
+    cos_e, sin_e = math.cos(ELEVATION), math.sin(ELEVATION)
+    height, out = y * cos_e + z * sin_e, z * cos_e - y * sin_e
+    c, s = turn_N.cos(), turn_N.sin()
+    x, out = x * c + out * s, out * c - x * s
+    return torch.stack([x, height * cos_e - out * sin_e, height * sin_e + out * cos_e], -1)
+
+
+def _splat(colours_N3: Tensor, of_N: Tensor, points_N3: Tensor, half: float, pictures: int, size: int
+           ) -> tuple[Tensor, Tensor]:
+    """Coloured points seen by the camera: pictures (B, 3, size, size), and where there are any (B, 1, size, size)."""
+    x, y, z = points_N3.unbind(-1)
+    z = (-z).clamp_min(1e-3)
+    column = ((x / z / half + 1) / 2 * size - 0.5).round().long()
+    row = ((1 - y / z / half) / 2 * size - 0.5).round().long()
+    within = (row >= 0) & (row < size) & (column >= 0) & (column < size)
+    target, near = (of_N * size * size + row * size + column)[within], z[within]
+    first = near.new_full((pictures * size * size,), torch.inf).scatter_reduce(0, target, near, "amin")
+    front = near < first[target] * 1.02
+    known = torch.cat([colours_N3, torch.ones_like(colours_N3[:, :1])], -1)[within][front]
+    total = known.new_zeros(len(first), 4).index_add(0, target[front], known)
+    total = total.unflatten(0, (pictures, size, size)).permute(0, 3, 1, 2)
+    covered = (total[:, 3:] > 0).to(total)
+    seen = total[:, :3] / total[:, 3:].clamp_min(1)
+    share = F.avg_pool2d(covered, 3, 1, 1)                # pinholes are filled from around them
+    hole = (covered == 0) & (share > 0.5)
+    seen = torch.where(hole, F.avg_pool2d(seen, 3, 1, 1) / share.clamp_min(1e-6), seen)
+    return seen, torch.where(hole, 1.0, covered)
+
+
+@torch.no_grad()
+def text_condition(models: Sequence[tuple[Any, Any]], prompts: Sequence[str], size_px: int
+                   ) -> tuple[Tensor, dict[str, Tensor] | None]:
+    """Hidden states (B, N, T) of one text encoder, or those of SDXL's two with pooled embeddings and time ids.
+
+    models: (tokenizer, text encoder) each; size_px: of the square picture, which SDXL is told.
+    """
+    outputs = []
+    for tokenizer, encoder in models:
+        ids = tokenizer(list(prompts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True,
+                        return_tensors="pt").input_ids
+        outputs.append(encoder(ids.to(encoder.device), output_hidden_states=len(models) > 1))
+    if len(models) == 1:
+        return outputs[0][0], None
+    hidden = torch.cat([output.hidden_states[-2] for output in outputs], -1)
+    sizes = torch.tensor([[size_px, size_px, 0, 0, size_px, size_px]] * len(hidden), device=hidden.device)
+    return hidden, {"text_embeds": outputs[1][0], "time_ids": sizes.to(hidden)}
+
+
+def in_space(image_B3HW: Tensor, mask_B1HW: Tensor, depth_B1HW: Tensor | None, turn_B: Tensor, **camera: float
+             ) -> tuple[Tensor, Tensor]:
+    """The picture with its object turned in space as far as it was seen, (B, 3, H, W); where that is (B, 1, H, W).
+
+    Where the object was, its surroundings go on. Without depth, or where the turn is NaN, the picture is as it was.
+    """
+    if depth_B1HW is None:
+        return image_B3HW, torch.zeros_like(mask_B1HW)
+    surface, covered = turned(image_B3HW, mask_B1HW, depth_B1HW, turn_B, **camera)
+    gone = F.max_pool2d((mask_B1HW > 0.02).to(image_B3HW), 5, 1, 2)
+    picture = image_B3HW * (1 - gone) + surroundings(image_B3HW, gone) * gone
+    picture = picture * (1 - covered) + surface * covered
+    return torch.where(turn_B.isnan()[:, None, None, None], image_B3HW, picture), covered
+
+
+def surroundings(image_B3HW: Tensor, gone_B1HW: Tensor) -> Tensor:
+    """What lies around a hole, drawn into it from coarse to fine, (B, 3, H, W)."""
+    rest = 1 - gone_B1HW
+    fill = (image_B3HW * rest).mean((2, 3), keepdim=True) / rest.mean((2, 3), keepdim=True).clamp_min(1e-3)
+    for cells in (2, 4, 8, 16, 32):
+        share = F.adaptive_avg_pool2d(rest, cells)
+        seen = F.adaptive_avg_pool2d(image_B3HW * rest, cells) / share.clamp_min(1e-3)
+        fill = F.interpolate(fill, size=cells, mode="bilinear", align_corners=False).lerp(seen, share)
+    return F.interpolate(fill, size=image_B3HW.shape[-1], mode="bilinear", align_corners=False)
+
+
 class ToffeeViewPipeline(DiffusionPipeline):
     """Draws an object from another side in the surroundings of its picture.
 
-    vae: autoencoder; text_encoder, tokenizer: of the prompt; unet: ToffeeViewUNet; encoder: Dinov2Model; scheduler:
-    DDIM of velocity.
+    vae: autoencoder; text_encoder, tokenizer: of the prompt, with SDXL two of each; unet: ToffeeViewUNet; encoder:
+    Dinov2Model; scheduler: DDIM; field_of_view, nearest, farthest: of the camera and of the depth that it is given, see
+    `turned`.
     """
 
-    model_cpu_offload_seq = "text_encoder->encoder->unet->vae"
+    model_cpu_offload_seq = "text_encoder->text_encoder_2->encoder->unet->vae"
+    _optional_components = ["text_encoder_2", "tokenizer_2"]
 
-    def __init__(self, vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, encoder: Any, scheduler: DDIMScheduler
-                 ) -> None:
+    def __init__(self, vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, encoder: Any, scheduler: DDIMScheduler,
+                 field_of_view: float = 0.628, nearest: float = 1.5, farthest: float = 9.0,
+                 text_encoder_2: Any = None, tokenizer_2: Any = None) -> None:
         super().__init__()
+        self.register_to_config(field_of_view=field_of_view, nearest=nearest, farthest=farthest)
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, encoder=encoder,
-                              scheduler=scheduler)
+                              scheduler=scheduler, text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2)
         self.image_processor = VaeImageProcessor(vae_scale_factor=8)
 
     @torch.no_grad()
     def __call__(self, prompt: str | Sequence[str], image: Tensor, mask: Tensor,
-                 turn: Sequence[float] | Tensor | None = None, strength: float = 0.9, num_inference_steps: int = 2,
-                 generator: torch.Generator | list[torch.Generator] | None = None, output_type: str = "pil",
-                 return_dict: bool = True) -> ImagePipelineOutput | tuple[Any]:
+                 turn: Sequence[float] | Tensor | None = None, depth: Tensor | None = None, strength: float = 0.9,
+                 num_inference_steps: int = 2, generator: torch.Generator | list[torch.Generator] | None = None,
+                 output_type: str = "pil", return_dict: bool = True) -> ImagePipelineOutput | tuple[Any]:
         """New views of B objects.
 
         image: (B, 3, H, W) in [-1, 1]; mask: (B, 1, H, W) in [0, 1], the object; turn: radians about the vertical axis
-        from the shown view to the wanted one, NaN or None to leave it open; strength: how far the known view is noised
-        at the start, in (0, 1], else ValueError. output_type: pil, np, pt or latent. Surroundings beyond the object's
-        reach stay as they are.
+        from the shown view to the wanted one, NaN or None to leave it open; depth: (B, 1, H, W) in [0, 1], of `image`,
+        see `turned`; without it nothing is turned in space, and the denoiser goes by the patches alone; strength: how
+        far the known view is noised at the start, in (0, 1], else ValueError. output_type: pil, np, pt or latent.
+        Surroundings beyond the object's reach stay as they are.
         """
         if not 0 < strength <= 1 or num_inference_steps < 1:
             raise ValueError(f"strength must be in (0, 1], num_inference_steps >= 1: {strength}, {num_inference_steps}")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        latents = self.vae.encode(image).latent_dist.mode() * self.vae.config.scaling_factor
-        side = latents.shape[-1]
-        region = view_region(mask, side)
         turns = torch.full((len(prompts),), torch.nan) if turn is None else torch.as_tensor(turn, dtype=torch.float32)
-        features = view_features(self.encoder, image * mask)
-        tokens, seen = self.unet.tokens(features, subject_patches(mask, side), turns.to(latents))
-        found = self._denoise(latents, region, self._text(prompts), tokens, seen, strength, num_inference_steps,
-                              generator)
+        turns = turns.to(image)
+        moved, covered = in_space(image, mask, depth, turns, **self.camera)
+        latents, moved_latents = (self.vae.encode(x).latent_dist.mode() * self.vae.config.scaling_factor
+                                  for x in (image, moved))
+        side = latents.shape[-1]
+        filled = F.adaptive_avg_pool2d(covered, side)
+        features = view_features(self.encoder, fitted(self.encoder, image * mask, side))
+        tokens, seen = self.unet.tokens(features, subject_patches(mask, math.isqrt(features.shape[1])), turns)
+        space = (view_region(mask, side), moved_latents, filled)
+        text = self._text(prompts, image.shape[-1])
+        found = self._denoise(latents, space, text, tokens, seen, strength, num_inference_steps, generator)
         images: Any = found
         if output_type != "latent":
             decoded = self.vae.decode(found / self.vae.config.scaling_factor, return_dict=False)[0]
@@ -87,24 +248,29 @@ class ToffeeViewPipeline(DiffusionPipeline):
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
-    def _text(self, prompts: list[str]) -> Tensor:
-        """Hidden states of the prompts, (B, N, T)."""
-        ids = self.tokenizer(prompts, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True,
-                             return_tensors="pt").input_ids
-        return self.text_encoder(ids.to(self._execution_device))[0]
+    @property
+    def camera(self) -> dict[str, float]:
+        """What `turned` has to know."""
+        return {name: self.config[name] for name in ("field_of_view", "nearest", "farthest")}
 
-    def _denoise(self, known: Tensor, region: Tensor, text: Tensor, tokens: Tensor, seen: Tensor, strength: float,
+    def _text(self, prompts: list[str], size_px: int) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """Hidden states of the prompts, (B, N, T), and what SDXL is told besides."""
+        models = [(self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2)]
+        return text_condition([pair for pair in models if pair[1] is not None], prompts, size_px)
+
+    def _denoise(self, known: Tensor, space: tuple[Tensor, Tensor, Tensor],
+                 text: tuple[Tensor, dict[str, Tensor] | None], tokens: Tensor, seen: Tensor, strength: float,
                  steps: int, generator: Any) -> Tensor:
         """DDIM from the noised known view (Song et al., 2021, Eq. 12); outside the region its latents stay."""
         noise = randn_tensor(known.shape, generator=generator, device=known.device, dtype=known.dtype)
         alphas = self.scheduler.alphas_cumprod.to(known.device).sqrt()
         times = torch.linspace(int(strength * (len(alphas) - 1)), 0, steps + 1)[:-1].long().tolist()
-        clean = known
+        clean, region = known, space[0]
         for t in self.progress_bar(times):
             alpha, sigma = alphas[t], (1 - alphas[t] ** 2).sqrt()
             x = alpha * clean + sigma * noise
             at = torch.full((len(x),), t, device=x.device)
-            velocity = self.unet(x, at, text, tokens, seen, known, region)
-            clean = known * (1 - region) + (alpha * x - sigma * velocity) * region
-            noise = sigma * x + alpha * velocity
+            found = self.unet(x, at, text[0], tokens, seen, known, *space, alpha.expand(len(x)), text[1])
+            clean = known * (1 - region) + found * region
+            noise = (x - alpha * clean) / sigma
         return clean

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 
-from toffee_hf.toy.designs import MATERIALS, Design
+from toffee_hf.toy.designs import COLOURS, DESIGNS, MATERIALS, Design
 from toffee_hf.toy.scenes import SCENES
 from toffee_hf.toy.styles import STYLES
 
@@ -14,9 +15,9 @@ POSES = {"front": "seen from the front", "left": "turned to the left", "right": 
 
 
 def pose_word(yaw: float) -> str:
-    """The pose that a yaw in radians shows: its nearest quarter turn."""
+    """The pose that a yaw in radians shows: its nearest quarter turn, left and right being the viewer's."""
     quarter = round(yaw / 1.5707963) % 4
-    return ("front", "left", "back", "right")[quarter]
+    return ("front", "right", "back", "left")[quarter]
 
 
 def article(words: str) -> str:
@@ -55,6 +56,29 @@ def caption(class_name: str, design: Design, scene: str, style: str, yaw: float,
     if style == "photo" and choice.random() < 0.4:
         return words
     return in_style(style, words, choice)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a prompt of the toy world asks for; None where it says nothing."""
+
+    scene: str | None
+    style: str
+    pose: str | None
+    colour: str | None
+    surface: str | None
+
+
+def understood(prompt: str) -> Wish:
+    """The wish of a prompt that was made of this world's words."""
+    scene = max(((len(p), name) for name, s in SCENES.items() for p in s.phrases if p in prompt), default=(0, None))[1]
+    style = max(((len(p), name) for name, s in STYLES.items() for p in s.phrases
+                 if all(part in prompt for part in p.split("{}"))), default=(0, "photo"))[1]
+    pose = next((name for name, words in POSES.items() if words in prompt), None)
+    start = prompt if scene is None else min((prompt.replace(p, "") for p in SCENES[scene].phrases), key=len)
+    words = start.split()
+    return Wish(scene, style, pose, next((c for c in COLOURS if c in words), None),
+                next((d for d in (*MATERIALS, *DESIGNS) if d in words), None))
 
 
 def corpus(lines: int = 4000) -> list[str]:

@@ -16,11 +16,16 @@ SUBJECT_WEIGHT = 4.0
 LATENT_NOISE = 0.05                   # standard deviation added to the unit-variance latents while training
 
 
-def train_autoencoder(pool: Pool, schedule: Schedule, folder: Path, seed: int) -> ToffeeAutoencoder:
-    """Reconstruct pool pictures, styled and not, from noisy latents."""
-    torch.manual_seed(seed)
+def new_autoencoder(pool: Pool) -> ToffeeAutoencoder:
+    """An autoencoder whose linear path holds the principal components of the pool's patches."""
     model = ToffeeAutoencoder()
     model.start_from_components(_patches(pool))
+    return model
+
+
+def train_autoencoder(model: ToffeeAutoencoder, pool: Pool, schedule: Schedule, folder: Path, seed: int
+                      ) -> ToffeeAutoencoder:
+    """Reconstruct pool pictures, styled and not, from noisy latents."""
     model = model.to(memory_format=torch.channels_last)
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -45,7 +50,7 @@ def _patches(pool: Pool) -> Tensor:
     return tiles[torch.arange(0, len(tiles), 4)]
 
 
-def train_decoder(pool: Pool, model: ToffeeAutoencoder, schedule: Schedule, folder: Path, seed: int
+def train_decoder(model: ToffeeAutoencoder, pool: Pool, schedule: Schedule, folder: Path, seed: int
                   ) -> ToffeeAutoencoder:
     """Go on with the decoder alone: latents stay as they are, so diffusion models may be trained on them meanwhile."""
     model.requires_grad_(False)

@@ -9,20 +9,25 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import ControlNetModel, DDIMScheduler, UNet2DConditionModel
+from diffusers import ControlNetModel, DDIMScheduler, StableDiffusionControlNetPipeline, UNet2DConditionModel
 from torch import Tensor
+from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer, Dinov2Model
 
 from toffee_hf.models.toffee_refiner_unet import ToffeeRefinerUNet
 from toffee_hf.models.toffee_view_unet import ToffeeViewUNet
 from toffee_hf.perception.depth import control_picture
 from toffee_hf.training.loop import Schedule, fit
-from toffee_hf.training.pool import SHOTS, Pool
+from toffee_hf.training.pool import SHOTS, SIZE_PX, Pool
 from toffee_hf.training.refiner_examples import RefinerExample, refiner_examples
 from toffee_hf.training.view_examples import ViewExample, view_examples
 
+REFINED_FROM = (550, 950)             # steps of the noise schedule from which the Refiner starts
+DRAWN = 0.5                           # share of the Refiner's examples whose draft was drawn by the base
+Text = tuple[Tensor, dict[str, Tensor] | None]     # hidden states (B, N, T), and what SDXL is told besides
 DROP_TEXT = 0.12                      # share of examples that learn without their caption, for guidance
 UNET: dict[str, Any] = {
     "sample_size": 16, "in_channels": 16, "out_channels": 16, "block_out_channels": (64, 96, 144),
@@ -63,10 +68,10 @@ def _noised(z: Tensor, t: Tensor, alphas: Tensor, generator: torch.Generator) ->
     return a * z + s * noise, a * noise - s * z, alpha
 
 
-def train_base(pool: Pool, captions: Captions, schedule: Schedule, folder: Path, seed: int) -> UNet2DConditionModel:
+def train_base(unet: UNet2DConditionModel, pool: Pool, captions: Captions, schedule: Schedule, folder: Path, seed: int
+               ) -> UNet2DConditionModel:
     """Text to image on every pool picture."""
-    torch.manual_seed(seed)
-    unet = UNet2DConditionModel(**UNET).to(memory_format=torch.channels_last)
+    unet = unet.to(memory_format=torch.channels_last)
     alphas = noise_schedule().alphas_cumprod
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -81,14 +86,18 @@ def train_base(pool: Pool, captions: Captions, schedule: Schedule, folder: Path,
     return unet
 
 
-def train_controlnet(pool: Pool, captions: Captions, unet: UNet2DConditionModel, schedule: Schedule, folder: Path,
-                     seed: int) -> ControlNetModel:
-    """Depth of the subject as a control, the base frozen."""
-    torch.manual_seed(seed)
-    unet = unet.eval().requires_grad_(False)
+def new_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
+    """A ControlNet that starts from the base."""
     control = ControlNetModel.from_unet(unet, conditioning_channels=3,
                                         conditioning_embedding_out_channels=(8, 16, 32, 64))
     torch.nn.init.normal_(control.controlnet_cond_embedding.conv_out.weight, std=0.05)
+    return control
+
+
+def train_controlnet(control: ControlNetModel, pool: Pool, captions: Captions, unet: UNet2DConditionModel,
+                     schedule: Schedule, folder: Path, seed: int) -> ControlNetModel:
+    """Depth of the subject as a control, the base frozen."""
+    unet = unet.eval().requires_grad_(False)
     alphas = noise_schedule().alphas_cumprod
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -108,49 +117,82 @@ def train_controlnet(pool: Pool, captions: Captions, unet: UNet2DConditionModel,
     return control
 
 
-def train_refiner(pool: Pool, captions: Captions, unet: UNet2DConditionModel, autoencoder: Any, encoder: Dinov2Model,
+@torch.no_grad()
+def draw_drafts(pool: Pool, pipeline: StableDiffusionControlNetPipeline, count: int, seed: int) -> None:
+    """Let the base draw `count` rows of the pool anew, by their captions and the depth of their subjects."""
+    choice = random.Random(f"drafts/{seed}")
+    rows = torch.tensor(sorted(choice.sample(range(len(pool)), min(count, len(pool)))))
+    latents = []
+    for index in tqdm(rows.split(16), desc="drafts", disable=None):
+        picture = control_picture(pool.planes("depth", index), pool.planes("mask", index))
+        latents.append(pipeline(
+            [pool.caption(i, choice) for i in index.tolist()], picture, num_inference_steps=10, guidance_scale=2.0,
+            generator=[torch.Generator().manual_seed(i) for i in index.tolist()], output_type="latent",
+            height=SIZE_PX, width=SIZE_PX).images.half())
+    np.save(pool.folder / "draft_latents.npy", torch.cat(latents).numpy())
+    np.save(pool.folder / "draft_rows.npy", rows.numpy())
+
+
+def train_refiner(model: ToffeeRefinerUNet, pool: Pool, captions: Captions, autoencoder: Any, encoder: Dinov2Model,
                   schedule: Schedule, folder: Path, seed: int) -> ToffeeRefinerUNet:
     """Restore a degraded picture from the features of an altered copy of it: single pictures, no pairs."""
-    torch.manual_seed(seed)
-    model = ToffeeRefinerUNet.from_unet(unet, feature_dim=encoder.config.hidden_size)
+    drawn = torch.from_numpy(np.array(pool.arrays["draft_rows"])) if "draft_rows" in pool.arrays else None
     alphas = noise_schedule().alphas_cumprod
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(len(pool), (schedule.batch_size,), generator=generator)
+        if drawn is not None:
+            chosen = drawn[torch.randint(len(drawn), index.shape, generator=generator)]
+            index = torch.where(torch.rand(index.shape, generator=generator) < DRAWN, chosen, index)
         example: RefinerExample = refiner_examples(pool, index, autoencoder, encoder, generator)
-        t = torch.randint(250, 950, (len(index),), generator=generator)
-        from_draft = (torch.rand(len(index), generator=generator) < 0.5)[:, None, None, None]
-        noisy, _, alpha = _noised(torch.where(from_draft, example.draft, example.clean), t, alphas, generator)
-        found = model(noisy, t, captions(index, step), example.draft, example.mask, example.features, example.known,
-                      alpha)
-        weight = 0.25 + example.mask
-        error = (weight * (found - example.clean).square()).sum() / (weight.sum() * found.shape[1])
-        return {"loss": error, "inside": ((found - example.clean).square() * example.mask).sum().detach()
-                / (example.mask.sum() * found.shape[1])}
+        return refiner_loss(model, example, (captions(index, step), None), alphas, generator)
 
     fit("refiner", model, loss, schedule, folder, seed)
     return model
 
 
-def train_view(pool: Pool, captions: Captions, unet: UNet2DConditionModel, encoder: Dinov2Model, schedule: Schedule,
-               folder: Path, seed: int) -> ToffeeViewUNet:
-    """Draw one shot of a subject from another shot of it in the same surroundings; three in four are told the turn."""
-    torch.manual_seed(seed)
-    model = ToffeeViewUNet.from_unet(unet, feature_dim=2 * encoder.config.hidden_size, patches=256)
+def refiner_loss(model: ToffeeRefinerUNet, example: RefinerExample, text: Text, alphas: Tensor,
+                 generator: torch.Generator) -> dict[str, Tensor]:
+    """Error of the clean latents, weighted towards the subject, and the plain error inside its mask."""
+    t = torch.randint(*REFINED_FROM, (len(example.clean),), generator=generator)
+    from_draft = (torch.rand(len(t), generator=generator) < 0.5)[:, None, None, None]
+    noisy, _, alpha = _noised(torch.where(from_draft, example.draft, example.clean), t, alphas, generator)
+    found = model(noisy, t, text[0], example.draft, example.mask, *example.grid, alpha, text[1])
+    return _weighted(found, example.clean, 0.25 + example.mask, example.mask)
+
+
+def _weighted(found: Tensor, clean: Tensor, weight: Tensor, inside: Tensor) -> dict[str, Tensor]:
+    """`loss` by the weights (B, 1, h, w), and what it is inside the subject."""
+    error = (weight * (found - clean).square()).sum() / (weight.sum() * found.shape[1])
+    return {"loss": error, "inside": ((found - clean).square() * inside).sum().detach()
+            / (inside.sum() * found.shape[1])}
+
+
+def train_view(model: ToffeeViewUNet, pool: Pool, captions: Captions, autoencoder: Any, encoder: Dinov2Model,
+               schedule: Schedule, folder: Path, seed: int) -> ToffeeViewUNet:
+    """Draw one shot of a subject from another shot of it in the same surroundings; most are told the turn."""
     alphas = noise_schedule().alphas_cumprod
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         people = torch.randint(pool.subjects, (schedule.batch_size,), generator=generator) * SHOTS
         swap = torch.randint(2, people.shape, generator=generator)
-        example: ViewExample = view_examples(pool, people + swap, people + 1 - swap, encoder, generator)
-        t = 999 - (1000 * torch.rand(len(people), generator=generator).pow(1.3)).long()
-        noisy, velocity, _ = _noised(example.clean, t, alphas, generator)
-        tokens, seen = model.tokens(example.features, example.subject, example.turn)
-        found = model(noisy, t, captions(people + 1 - swap, step), tokens, seen, example.shown_latents, example.region)
-        weight = 0.15 + example.region
-        return {"loss": (weight * (found - velocity).square()).sum() / (weight.sum() * found.shape[1])}
+        example: ViewExample = view_examples(pool, people + swap, people + 1 - swap, autoencoder, encoder, generator)
+        inside = F.avg_pool2d(pool.planes("mask", people + 1 - swap), 8)
+        return view_loss(model, example, (captions(people + 1 - swap, step), None), inside, alphas, generator)
 
     fit("view", model, loss, schedule, folder, seed)
     return model
+
+
+def view_loss(model: ToffeeViewUNet, example: ViewExample, text: Text, inside: Tensor, alphas: Tensor,
+              generator: torch.Generator) -> dict[str, Tensor]:
+    """Error of the clean latents, weighted towards the region, and the plain error inside the wanted view's mask."""
+    t = torch.randint(250, 950, (len(example.clean),), generator=generator)
+    from_known = (torch.rand(len(t), generator=generator) < 0.5)[:, None, None, None]
+    noisy, _, alpha = _noised(torch.where(from_known, example.known, example.clean), t, alphas, generator)
+    tokens, seen = model.tokens(example.features, example.subject, example.turn)
+    found = model(noisy, t, text[0], tokens, seen, example.known, example.region, example.turned, example.covered,
+                  alpha, text[1])
+    return _weighted(found, example.clean, 0.1 + example.region, inside)
 
 

@@ -1,21 +1,30 @@
-"""The training loop that all tiny models share: seeded by step, so that a resumed run is the same run."""
+"""The training loop that all models share: seeded by step, so that a resumed run is the same run."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from tqdm import tqdm
+
+from toffee_hf.errors import DiskFull, InputError, RunError
 
 SAVE_EVERY_S = 90.0
+STATE, LOG = "state.safetensors", "log.jsonl"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Loss = Callable[[int, torch.Generator], dict[str, Tensor]]
 
 
@@ -40,83 +49,200 @@ class Schedule:
         return self.learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * done)))
 
 
-def step_generator(name: str, seed: int, step: int) -> torch.Generator:
-    """All randomness of one step."""
-    digest = hashlib.sha256(f"{name}/{seed}/{step}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Extras:
+    """What a training on real data has besides; its log then has every step, and its state no frozen weights.
+
+    accelerator: an accelerate.Accelerator, whose device and processes are used; precision: `no`, or `bf16` for
+    autocast; fingerprint: of the configuration, which a state must share; every: steps between calls of `validate`
+    with the number of steps done; track: sees every row of the log.
+    """
+
+    accelerator: Any = None
+    precision: str = "no"
+    fingerprint: str = ""
+    every: int = 0
+    validate: Callable[[int], None] | None = None
+    track: Callable[[dict[str, float]], None] | None = None
+    save_every_s: float = 600.0
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu") if self.accelerator is None else self.accelerator.device
+
+    @property
+    def processes(self) -> int:
+        return 1 if self.accelerator is None else int(self.accelerator.num_processes)
+
+    @property
+    def rank(self) -> int:
+        return 0 if self.accelerator is None else int(self.accelerator.process_index)
+
+    def on_device(self) -> AbstractContextManager[Any]:
+        """Where a loss is computed: new tensors on the device, matrix products at the precision."""
+        stack = ExitStack()
+        if self.device.type != "cpu":
+            stack.enter_context(self.device)
+        if self.precision == "bf16":
+            stack.enter_context(torch.autocast(self.device.type, torch.bfloat16))
+        return stack
+
+    def shared(self, value: Tensor) -> Tensor:
+        """Mean over the processes."""
+        return value if self.processes == 1 else self.accelerator.reduce(value, reduction="mean")
+
+    def share_gradients(self, parameters: list[Tensor]) -> None:
+        """Give every process the mean gradient; a parameter without one counts as zero."""
+        if self.processes > 1:
+            for p in parameters:
+                p.grad = self.shared(torch.zeros_like(p) if p.grad is None else p.grad)
 
 
-def fit(name: str, module: nn.Module, loss: Loss, schedule: Schedule, folder: Path, seed: int = 0) -> nn.Module:
+def step_generator(name: str, seed: int, step: int, rank: int = 0, device: torch.device | None = None
+                   ) -> torch.Generator:
+    """All randomness of one step in one process."""
+    digest = hashlib.sha256((f"{name}/{seed}/{step}" + (f"/{rank}" if rank else "")).encode()).digest()
+    return torch.Generator(device or "cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def fit(name: str, module: nn.Module, loss: Loss, schedule: Schedule, folder: Path, seed: int = 0, *,
+        extras: Extras | None = None) -> nn.Module:
     """Train the parameters of `module` that require gradients; return it with their moving average loaded.
 
     `loss(step, generator)` gives named scalars, of which "loss" is minimised. State is kept in `folder` (safetensors
     and JSON, written whole or not at all); a killed run continues to the same parameters as an uninterrupted one.
-    Raises FloatingPointError when the loss or its gradient is not finite; the last checkpoint stays.
+    Raises FloatingPointError when the loss or its gradient is not finite, and DiskFull or RunError when nothing can be
+    written; the last checkpoint stays. InputError if the state is of another fingerprint.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    more = extras or Extras()
+    if extras is not None:
+        module.to(extras.device)
     trained = {key: p for key, p in module.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(trained.values(), lr=schedule.learning_rate, betas=(0.9, 0.98),
                                   weight_decay=schedule.weight_decay, foreach=True)
     average = {key: p.detach().clone() for key, p in trained.items()}
-    first = _restore(folder, module, optimizer, average)
+    first, before_s = _restore(folder, module, optimizer, average, extras)
     module.train()
-    begun = saved = time.monotonic()
-    for step in range(first, schedule.steps):
+    saved = time.monotonic()
+    begun = saved - before_s
+    pause = SAVE_EVERY_S if extras is None else extras.save_every_s
+    steps = range(first, schedule.steps)
+    for step in steps if extras is None else tqdm(steps, name, schedule.steps, initial=first, disable=None):
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate(step)
-        terms = loss(step, step_generator(name, seed, step))
-        if not torch.isfinite(terms["loss"]):
+        with more.on_device():
+            terms = loss(step, step_generator(name, seed, step, more.rank, more.device))
+        if not torch.isfinite(more.shared(terms["loss"].detach())):
             raise FloatingPointError(
                 f"{name}: loss is {terms['loss'].item()} at step {step}; last checkpoint in {folder}")
         optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()
+        more.share_gradients(list(trained.values()))
         norm = torch.nn.utils.clip_grad_norm_(list(trained.values()), schedule.clip, foreach=True)
         if not torch.isfinite(norm):
             raise FloatingPointError(f"{name}: the gradient is {norm.item()} at step {step}; see {folder}")
         optimizer.step()
         decay = min(schedule.ema, (step + 1) / (step + 10))
         torch._foreach_lerp_(list(average.values()), [p.detach() for p in trained.values()], 1 - decay)
-        if step % 50 == 0 or step + 1 == schedule.steps:
-            _log(folder, name, step, schedule, terms, (time.monotonic() - begun) / (step + 1 - first))
-        if time.monotonic() - saved > SAVE_EVERY_S or step + 1 == schedule.steps:
-            _save(folder, step + 1, module, optimizer, average)
-            saved = time.monotonic()
+        last = step + 1 == schedule.steps
+        if more.rank != 0:
+            continue
+        with writing(folder):
+            if extras is not None or step % 50 == 0 or last:
+                _log(folder, name, step, schedule, terms, time.monotonic() - begun, extras)
+            due = more.every > 0 and ((step + 1) % more.every == 0 or last)
+            if due and more.validate is not None:
+                _validated(module, more.validate, step + 1)
+            if due or last or time.monotonic() - saved > pause:
+                before = time.monotonic()
+                _save(folder, step + 1, before - begun, module, optimizer, average, extras)
+                saved = time.monotonic()
+                pause = pause if extras is None else max(pause, 10 * (saved - before))
     with torch.no_grad():
         for key, p in trained.items():
             p.copy_(average[key])
     return module.eval()
 
 
-def _log(folder: Path, name: str, step: int, schedule: Schedule, terms: dict[str, Tensor], seconds: float) -> None:
-    row = {"step": step, **{k: round(v.item(), 5) for k, v in terms.items()},
-           "samples_per_s": round(schedule.batch_size / max(seconds, 1e-9), 1)}
-    with (folder / "log.jsonl").open("a") as log:
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Trouble with the disk, in the block, becomes DiskFull or RunError, which say how to go on."""
+    try:
+        yield
+    except (OSError, SafetensorError) as err:
+        if getattr(err, "errno", None) in _FULL or any(f"os error {code})" in str(err) for code in _FULL):
+            raise DiskFull(f"no space left in {folder}; what is there is whole: make room, and give the same command "
+                           "again to go on from the last checkpoint") from err
+        raise RunError(f"{folder} cannot be written ({err}); the same command goes on from its last checkpoint"
+                       ) from err
+
+
+def _validated(module: nn.Module, validate: Callable[[int], None], steps: int) -> None:
+    module.eval()
+    with torch.no_grad():
+        validate(steps)
+    module.train()
+
+
+def _log(folder: Path, name: str, step: int, schedule: Schedule, terms: dict[str, Tensor], seconds: float,
+         extras: Extras | None) -> None:
+    digits = 5 if extras is None else 17                  # of a training on real data every bit
+    samples = (step + 1) * schedule.batch_size * (1 if extras is None else extras.processes)
+    row = {"step": step, **{k: round(v.item(), digits) for k, v in terms.items()}, "samples": samples,
+           "minutes": round(seconds / 60, 2)}
+    with (folder / LOG).open("a") as log:
         log.write(json.dumps(row) + "\n")
-    print(name, f"{step}/{schedule.steps}", row, flush=True)
+    if extras is None:
+        print(name, f"{step}/{schedule.steps}", row, flush=True)
+    elif extras.track is not None:
+        extras.track(row)
 
 
-def _save(folder: Path, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor]
-          ) -> None:
-    tensors = {f"module.{k}": v for k, v in module.state_dict().items()}
+def _save(folder: Path, step: int, seconds: float, module: nn.Module, optimizer: torch.optim.Optimizer,
+          average: dict[str, Tensor], extras: Extras | None) -> None:
+    tensors = {f"module.{k}": v for k, v in module.state_dict().items() if extras is None or not _frozen(module, k)}
     tensors |= {f"average.{k}": v for k, v in average.items()}
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{k}": v for k, v in state.items()}
+    metadata = {"step": str(step), "seconds": f"{seconds:.1f}"}
+    if extras is not None:
+        metadata["fingerprint"] = extras.fingerprint
     part = folder / f"state.{os.getpid()}.part"
-    dense = {k: v.clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
-    save_file(dense, part, metadata={"step": str(step)})
-    part.replace(folder / "state.safetensors")
+    dense = {k: v.to(device="cpu", memory_format=torch.contiguous_format, copy=extras is None)
+             for k, v in tensors.items()}
+    try:
+        save_file(dense, part, metadata=metadata)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(folder / STATE)
+    finally:
+        part.unlink(missing_ok=True)
 
 
-def _restore(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor]) -> int:
-    path = folder / "state.safetensors"
-    if not path.exists():
-        return 0
-    from safetensors import safe_open
+def _frozen(module: nn.Module, key: str) -> bool:
+    """Whether `key` is a parameter that is not trained: it comes with the model again."""
+    owner, _, name = key.rpartition(".")
+    parameter = module.get_submodule(owner)._parameters.get(name)
+    return parameter is not None and not parameter.requires_grad
 
-    with safe_open(path, "pt") as opened:
-        step = int(opened.metadata()["step"])
+
+def _restore(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor],
+             extras: Extras | None) -> tuple[int, float]:
+    """The step to go on from, and the seconds that were spent before."""
+    path = folder / STATE
+    found = state_of(folder)
+    step = 0 if found is None else found.step
+    if extras is not None and extras.rank == 0:
+        _forget_after(folder, step)
+    if found is None:
+        return 0, 0.0
+    if extras is not None and found.fingerprint != extras.fingerprint:
+        raise InputError(f"{path} is a checkpoint of another configuration; give the same settings as before, or "
+                         "another folder")
     tensors = load_file(path)
-    module.load_state_dict({k[7:]: v for k, v in tensors.items() if k.startswith("module.")})
+    module.load_state_dict({k[7:]: v for k, v in tensors.items() if k.startswith("module.")}, strict=extras is None)
     for key in average:
         average[key].copy_(tensors[f"average.{key}"])
     state: dict[int, dict[str, Tensor]] = {}
@@ -125,4 +251,49 @@ def _restore(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, 
             _, index, field = key.split(".")
             state.setdefault(int(index), {})[field] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return step
+    return found.step, found.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a checkpoint says of itself: steps done, seconds spent, the configuration it belongs to."""
+
+    step: int
+    seconds: float
+    fingerprint: str
+
+
+def state_of(folder: Path) -> State | None:
+    """The checkpoint in a folder, if there is one. Raises InputError for one that cannot be read."""
+    path = folder / STATE
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as opened:
+            said = opened.metadata() or {}
+        return State(int(said["step"]), float(said["seconds"]), said.get("fingerprint", ""))
+    except (SafetensorError, KeyError, ValueError) as err:
+        raise InputError(f"{path} is no checkpoint ({err}); remove it to begin anew, or give another folder") from err
+
+
+def _forget_after(folder: Path, step: int) -> None:
+    """Leave rows of the log before `step`, which are not done again, and no part of a state that a kill cut short."""
+    for part in folder.glob("state.*.part"):
+        part.unlink()
+    path = folder / LOG
+    if path.exists():
+        kept = [row for row in logged(folder) if row["step"] < step]
+        part = path.with_suffix(".part")
+        part.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        part.replace(path)
+
+
+def logged(folder: Path) -> list[dict[str, Any]]:
+    """Rows of a training's log; a last line that a kill cut short is left out."""
+    rows: list[dict[str, Any]] = []
+    for line in (folder / LOG).read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows

@@ -1,20 +1,22 @@
-"""Training of the tiny DINOv2-class patch encoder: no labels, two augmented copies of one picture.
+"""Training of the tiny DINOv2-class patch encoder: which part of a thing a patch shows, whatever its paint.
 
-Patches that show the same place in both copies attract, all other patches of the picture repel, and so do whole
-pictures. The colours of the copies differ wildly, so that deep layers learn parts rather than paint; the patch
-embedding stays a plain linear map of the pixels, which is where appearance is read from.
+In turn: two augmented copies of one picture, whose patches of the same place attract while all others repel, and so do
+whole pictures; and one shape in two designs and poses, whose patches of the same surface attract. The patch embedding
+stays the orthogonal map of the pixels that it starts as, which is where appearance is read from.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import Dinov2Config, Dinov2Model
 
 from toffee_hf.pipelines.pipeline_toffee_refiner import encoder_pixels
+from toffee_hf.training.correspondences import correspondence_loss, frames, laid, open_pairs
 from toffee_hf.training.loop import Schedule, fit
 from toffee_hf.training.pool import Pool
 
@@ -60,15 +62,35 @@ def _seen_in(there: Tensor, here: Tensor, side: int) -> tuple[Tensor, Tensor]:
     return found, (found.abs() < 1 - 1 / side).all(-1)
 
 
-def train_patches(pool: Pool, schedule: Schedule, folder: Path, seed: int) -> Dinov2Model:
-    """Contrast patches within a picture and pictures within a batch (InfoNCE, temperatures 0.1 and 0.15)."""
-    torch.manual_seed(seed)
+def new_patches() -> Dinov2Model:
+    """An encoder whose patch embedding is orthogonal: no pixel is lost in it."""
     model = Dinov2Model(dino_config())
     torch.nn.init.orthogonal_(model.embeddings.patch_embeddings.projection.weight.view(192, -1))
+    return model
+
+
+def train_patches(model: Dinov2Model, pool: Pool, schedule: Schedule, folder: Path, seed: int) -> Dinov2Model:
+    """Contrast patches within a picture and pictures within a batch (InfoNCE, temperatures 0.1 and 0.15)."""
     model.head = torch.nn.Linear(192, 128)        # used in training only, dropped by `without_head`
+    model.embeddings.patch_embeddings.requires_grad_(False)
     side = CROP // PATCH
+    pairs = len(np.load(pool.folder / "pairs" / "masks.npy", mmap_mode="r"))
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        return copies(generator) if step % 2 else designs(generator)
+
+    def designs(generator: torch.Generator) -> dict[str, Tensor]:
+        index = torch.randperm(pairs, generator=generator)[: schedule.batch_size // 2]
+        found = open_pairs(pool.folder / "pairs", index)
+        x, mask = found.pictures.transpose(0, 1).flatten(0, 1), found.masks.transpose(0, 1).flatten(0, 1)
+        cut, where, shown = laid(x, mask, found.coords.transpose(0, 1).flatten(0, 1), frames(mask, generator))
+        hidden = F.normalize(model(encoder_pixels(cut)).last_hidden_state[:, 1:].float(), dim=-1)
+        a, b = ((hidden.chunk(2)[i], where.chunk(2)[i], shown.chunk(2)[i]) for i in (0, 1))
+        there, found_there = correspondence_loss(a[0], b[0], a[1], b[1], a[2], b[2])
+        back, found_back = correspondence_loss(b[0], a[0], b[1], a[1], b[2], a[2])
+        return {"loss": (there + back) / 2, "matched": (found_there + found_back) / 2}
+
+    def copies(generator: torch.Generator) -> dict[str, Tensor]:
         people = torch.randperm(pool.subjects, generator=generator)[: schedule.batch_size]
         x = pool.pictures("image", people * 4 + torch.randint(4, people.shape, generator=generator))
         maps = [random_affine(len(x), generator) for _ in range(2)]

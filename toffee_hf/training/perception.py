@@ -32,16 +32,20 @@ def depth_config(encoder: Dinov2Model) -> DepthAnythingConfig:
                                neck_hidden_sizes=[24, 32, 48, 48], fusion_hidden_size=32, head_hidden_size=16)
 
 
-def train_depth(pool: Pool, encoder: Dinov2Model, schedule: Schedule, folder: Path, seed: int
-                ) -> DepthAnythingForDepthEstimation:
-    """Depth from pool pictures in every style; the backbone starts from the patch encoder."""
-    torch.manual_seed(seed)
+def new_depth(encoder: Dinov2Model) -> DepthAnythingForDepthEstimation:
+    """A depth model whose backbone starts from the patch encoder."""
     model = DepthAnythingForDepthEstimation(depth_config(encoder))
     model.backbone.load_state_dict(encoder.state_dict())
     for layer in [*model.neck.modules(), *model.head.modules()]:
         if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
             layer.reset_parameters()          # the class's own initialisation is too small to train a narrow decoder
     torch.nn.init.constant_(model.head.conv3.bias, 0.3)
+    return model
+
+
+def train_depth(model: DepthAnythingForDepthEstimation, pool: Pool, schedule: Schedule, folder: Path, seed: int
+                ) -> DepthAnythingForDepthEstimation:
+    """Depth from pool pictures in every style."""
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(len(pool), (schedule.batch_size,), generator=generator)
@@ -49,8 +53,10 @@ def train_depth(pool: Pool, encoder: Dinov2Model, schedule: Schedule, folder: Pa
         if step % 2:
             x, depth, mask = x.flip(-1), depth.flip(-1), mask.flip(-1)
         found = model(pixel_values=encoder_pixels(x)).predicted_depth.unsqueeze(1)
-        error = (found - depth).abs() * (1 + 3 * mask)
-        return {"loss": error.mean() + _slopes(found - depth), "mae": (found - depth).abs().mean().detach()}
+        error = found - depth
+        subject = (error.abs() * mask).sum() / mask.sum().clamp_min(1)
+        total = error.abs().mean() + 2 * subject + _slopes(error) + _slopes(error * mask) / mask.mean().clamp_min(0.02)
+        return {"loss": total, "mae": error.abs().mean().detach(), "subject": subject.detach()}
 
     fit("depth", model, loss, schedule, folder, seed)
     return model
@@ -68,11 +74,10 @@ def class_embeddings(clip: CLIPModel, tokenizer: CLIPTokenizer, names: tuple[str
     return clip.get_text_features(**text).pooler_output
 
 
-def train_segmenter(pool: Pool, clip: CLIPModel, tokenizer: CLIPTokenizer, schedule: Schedule, folder: Path, seed: int
-                    ) -> ToffeeSegmenter:
+def train_segmenter(model: ToffeeSegmenter, pool: Pool, clip: CLIPModel, tokenizer: CLIPTokenizer, schedule: Schedule,
+                    folder: Path, seed: int) -> ToffeeSegmenter:
     """Masks of the named class in pool pictures of every style; ABSENT of the questions have an empty answer."""
-    torch.manual_seed(seed)
-    model = ToffeeSegmenter(text_dim=clip.config.projection_dim).to(memory_format=torch.channels_last)
+    model = model.to(memory_format=torch.channels_last)
     texts = class_embeddings(clip, tokenizer, CLASSES)
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:

@@ -2,7 +2,9 @@
 
 Four shots of each training subject: 0 its reference photo, 1 the same photo with only the subject turned, 2 and 3 any
 pose, scene and style. Arrays of N = 4 · subjects rows: `image` and `photo` (the same before its style) (N, 3, 128, 128)
-uint8, `mask` and `depth` (N, 128, 128) uint8; `image_latents` (N, C, 16, 16) float16 once encoded.
+uint8, `mask` and `depth` (N, 128, 128) uint8; `image_latents` (N, C, 16, 16) float16 once encoded; `draft_rows` (K,)
+and `draft_latents` (K, C, 16, 16) float16 once the base and its ControlNet have drawn some rows again; `estimated`
+like `depth`, once the depth model has seen the shots 0 and 1 (0 for the others).
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from toffee_hf.perception.depth import estimate_depth
 from toffee_hf.toy.captions import caption
 from toffee_hf.toy.render import Shot
 from toffee_hf.toy.world import ToySubject, reference_shot, toy_shot, toy_subject
@@ -70,6 +73,16 @@ class Pool:
         """`mask` or `depth` as (B, 1, H, W) float32 in [0, 1]."""
         return self.rows(field, index).float().unsqueeze(1) / 255
 
+    def drafts(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents of the drafts of some rows (B, C, h, w), and which rows have one (B,); others are 0."""
+        like = self.rows("image_latents", index).float()
+        if "draft_rows" not in self.arrays:
+            return torch.zeros_like(like), torch.zeros(len(index), dtype=torch.bool)
+        rows = torch.from_numpy(np.array(self.arrays["draft_rows"]))
+        place = torch.searchsorted(rows, index).clamp(max=len(rows) - 1)
+        has = rows[place] == index
+        return self.rows("draft_latents", place).float() * has[:, None, None, None], has
+
     def caption(self, i: int, choice: random.Random) -> str:
         """A wording for row i."""
         subject, shot = self.people[i // SHOTS], self.shots[i]
@@ -107,6 +120,21 @@ def _render_chunk(folder: Path, subjects: int, first: int) -> None:
     for array in arrays.values():
         array.flush()
     (folder / "done" / str(first)).touch()
+
+
+@torch.no_grad()
+def estimate_pool(pool: Pool, depth: Any, batch_size: int = 32) -> None:
+    """Store the depth that a model sees in the photos of shots 0 and 1, which is what a View Generator works with."""
+    target = pool.folder / "estimated.npy"
+    found = np.zeros((len(pool), SIZE_PX, SIZE_PX), np.uint8)
+    rows = torch.arange(len(pool))
+    for index in tqdm(rows[rows % SHOTS < 2].split(batch_size), desc="depth", disable=None):
+        seen = estimate_depth(depth, pool.pictures("photo", index))[:, 0]
+        found[index.numpy()] = (seen * 255).round().clamp(0, 255).byte().numpy()
+    part = target.with_suffix(".part")
+    with part.open("wb") as file:
+        np.save(file, found)
+    part.rename(target)
 
 
 @torch.no_grad()

@@ -59,11 +59,14 @@ def tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> dict[str, Tensor]:
     return {"input_ids": found["input_ids"], "attention_mask": found["attention_mask"]}
 
 
-def train_clip(pool: Pool, tokenizer: CLIPTokenizer, schedule: Schedule, folder: Path, seed: int) -> CLIPModel:
-    """Contrastive training on pool pictures and their captions; each batch holds a subject once."""
-    torch.manual_seed(seed)
-    model = CLIPModel(clip_config(tokenizer))
+def new_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
+    """Two towers for this tokenizer's words."""
+    return CLIPModel(clip_config(tokenizer))
 
+
+def train_clip(model: CLIPModel, pool: Pool, tokenizer: CLIPTokenizer, schedule: Schedule, folder: Path, seed: int
+               ) -> CLIPModel:
+    """Contrastive training on pool pictures and their captions; each batch holds a subject once."""
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         people = torch.randperm(pool.subjects, generator=generator)[: schedule.batch_size]
         index = people * 4 + torch.randint(4, people.shape, generator=generator)

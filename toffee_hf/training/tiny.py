@@ -20,6 +20,8 @@ from toffee_hf.errors import InputError, RunError
 
 REFERENCE_MINUTES = 90                # the budget for which `samples` are stated: two cores for an hour and a half
 POOL_SUBJECTS = 3600
+SPENT = "training.json"               # in a family's folder: what its weights have cost
+PATCHES = 256                         # of the patch encoder in a picture
 MIN_AUTOENCODER_DB = 28.0             # in the subject's mask, held out; under it no diffusion model is worth training
 GATED_FROM_MINUTES = 30.0             # a smaller budget only tries the code out, and is let through
 
@@ -48,19 +50,37 @@ JOBS: Mapping[str, Job] = MappingProxyType({
     "segmenter": Job(("clip",), 15_600, 24, 1.5e-3, member="segmenter"),
     "depth": Job(("dino",), 4_800, 16, 1e-3, member="depth"),
     "decoder": Job(("latents",), 9_600, 16, 4e-4, 0.0, 0.5, member="vae"),
-    "refiner": Job(("base", "dino"), 28_800, 16, 6e-4, member="refiner"),
+    "classifier": Job(("pool",), 48_000, 32, 2e-3, 0.02, member="classifier"),
     "controlnet": Job(("base",), 14_400, 16, 1e-3, member="controlnet"),
-    "view": Job(("base", "dino"), 28_800, 16, 6e-4, member="view"),
+    "drafts": Job(("controlnet",), 1_600),
+    "refiner": Job(("drafts", "dino"), 28_800, 16, 6e-4, member="refiner"),
+    "estimates": Job(("depth",)),
+    "view": Job(("base", "dino", "estimates"), 28_800, 16, 6e-4, member="view"),
 })
 
 
-def train_tiny(folder: Path, minutes: float, seed: int, workers: int, only: tuple[str, ...] = ()) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """What the weights depend on: minutes of two cores, the seed, and the family whose weights they start from."""
+
+    minutes: float = REFERENCE_MINUTES
+    seed: int = 0
+    start: Path | None = None             # None: from random weights
+
+    def words(self) -> list[str]:
+        """As arguments of a job's process."""
+        return [str(self.minutes), str(self.seed), *([str(self.start)] if self.start else [])]
+
+
+def train_tiny(folder: Path, budget: Budget, workers: int, only: tuple[str, ...] = ()) -> None:
     """Run every job not done yet, `workers` at a time, in the order of JOBS. Raises RunError where one fails."""
     unknown = [name for name in only if name not in JOBS]
-    if unknown or minutes <= 0:
+    if unknown or budget.minutes <= 0:
         raise InputError(f"train tiny needs minutes > 0 and jobs out of {', '.join(JOBS)}; "
-                         f"got {minutes}, {', '.join(unknown)}")
-    _claim(folder, minutes, seed)
+                         f"got {budget.minutes}, {', '.join(unknown)}")
+    if budget.start is not None and not (budget.start / "unet").is_dir():
+        raise InputError(f"{budget.start} is no family to start from")
+    _claim(folder, budget)
     waiting = [name for name in (only or JOBS) if not _done(folder, name)]
     running: dict[str, subprocess.Popen[bytes]] = {}
     try:
@@ -68,7 +88,7 @@ def train_tiny(folder: Path, minutes: float, seed: int, workers: int, only: tupl
             for name in [n for n in waiting if all(_done(folder, need) for need in JOBS[n].needs)]:
                 if len(running) < workers:
                     waiting.remove(name)
-                    running[name] = _start(folder, name, minutes, seed)
+                    running[name] = _start(folder, name, budget)
             if not running:
                 raise RunError(f"jobs {', '.join(waiting)} wait for jobs that are not done; leave out --only")
             _reap(folder, running)
@@ -77,10 +97,11 @@ def train_tiny(folder: Path, minutes: float, seed: int, workers: int, only: tupl
             process.terminate()
 
 
-def _claim(folder: Path, minutes: float, seed: int) -> None:
-    """A work folder belongs to one budget and seed, since the schedules follow from them."""
+def _claim(folder: Path, budget: Budget) -> None:
+    """A work folder belongs to one budget, since the schedules follow from it."""
     folder.mkdir(parents=True, exist_ok=True)
-    path, mine = folder / "budget.json", {"minutes": minutes, "seed": seed}
+    start = None if budget.start is None else str(budget.start)
+    path, mine = folder / "budget.json", {"minutes": budget.minutes, "seed": budget.seed, "start": start}
     if path.exists() and json.loads(path.read_text()) != mine:
         raise InputError(f"{folder} holds a training with {path.read_text().strip()}; give the same or another folder")
     path.write_text(json.dumps(mine) + "\n")
@@ -90,9 +111,9 @@ def _done(folder: Path, name: str) -> bool:
     return (folder / f"{name}.done").exists()
 
 
-def _start(folder: Path, name: str, minutes: float, seed: int) -> subprocess.Popen[bytes]:
+def _start(folder: Path, name: str, budget: Budget) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    command = [sys.executable, "-m", "toffee_hf.training.tiny", str(folder), name, str(minutes), str(seed)]
+    command = [sys.executable, "-m", "toffee_hf.training.tiny", str(folder), name, *budget.words()]
     return subprocess.Popen(command, env=environment)
 
 
@@ -108,30 +129,41 @@ def _reap(folder: Path, running: dict[str, subprocess.Popen[bytes]]) -> None:
             raise RunError(f"job {name} ended with status {status}; give the same command again to go on")
 
 
-def run_job(folder: Path, name: str, minutes: float, seed: int) -> None:
+def run_job(folder: Path, name: str, budget: Budget) -> None:
     """Run one job in this process and mark it done."""
     import torch
 
+    from toffee_hf.training.correspondences import render_pairs
     from toffee_hf.training.loop import Schedule
     from toffee_hf.training.pool import Pool, render_pool
 
     torch.set_num_threads(1)
     job = JOBS[name]
-    scale = minutes / REFERENCE_MINUTES
+    scale = budget.minutes / REFERENCE_MINUTES
     if name == "pool":
-        render_pool(folder / "pool", max(56, round(POOL_SUBJECTS * min(1.0, scale))), os.cpu_count() or 1)
+        subjects, cores = max(56, round(POOL_SUBJECTS * min(1.0, scale))), os.cpu_count() or 1
+        render_pool(folder / "pool", subjects, cores)
+        render_pairs(folder / "pool" / "pairs", subjects // 2, cores)
     else:
         schedule = Schedule(steps=max(2, round(job.samples * scale / job.batch_size)), learning_rate=job.learning_rate,
                             batch_size=job.batch_size, weight_decay=job.weight_decay, clip=job.clip)
-        TRAINERS[name](_Desk(folder, Pool(folder / "pool"), schedule, seed, minutes))
+        torch.manual_seed(budget.seed)
+        TRAINERS[name](_Desk(folder, Pool(folder / "pool"), schedule, budget))
     (folder / f"{name}.done").touch()
 
 
 class _Desk:
     """What a job works with: the pool, its schedule, and the models that earlier jobs left."""
 
-    def __init__(self, folder: Path, pool: Any, schedule: Any, seed: int, minutes: float) -> None:
-        self.folder, self.pool, self.schedule, self.seed, self.minutes = folder, pool, schedule, seed, minutes
+    def __init__(self, folder: Path, pool: Any, schedule: Any, budget: Budget) -> None:
+        self.folder, self.pool, self.schedule, self.seed, self.budget = folder, pool, schedule, budget.seed, budget
+
+    def begin(self, model: Any, member: str) -> Any:
+        """A new model, with the weights of that member of the family to start from, if there is one."""
+        if self.budget.start is not None:
+            known = type(model).from_pretrained(self.budget.start / member)
+            model.load_state_dict(known.state_dict())
+        return model
 
     def save(self, model: Any, name: str) -> None:
         model.save_pretrained(self.folder / "models" / name)
@@ -173,22 +205,23 @@ class _Desk:
 
 
 def _autoencoder(desk: _Desk) -> None:
-    from toffee_hf.training.autoencoder import train_autoencoder
+    from toffee_hf.training.autoencoder import new_autoencoder, train_autoencoder
 
-    desk.save(train_autoencoder(desk.pool, desk.schedule, desk.folder / "autoencoder", desk.seed), "autoencoder")
+    model = desk.begin(new_autoencoder(desk.pool), "vae")
+    desk.save(train_autoencoder(model, desk.pool, desk.schedule, desk.folder / "autoencoder", desk.seed), "autoencoder")
 
 
 def _latents(desk: _Desk) -> None:
     """Encode the pool, after the gate: a poor autoencoder caps every model that comes after it."""
     import torch
 
-    from toffee_hf.evaluation.heldout import autoencoder_psnr
+    from toffee_hf.evaluation.measure import autoencoder_psnr
     from toffee_hf.training.pool import encode_pool
 
     autoencoder = desk.autoencoder.to(memory_format=torch.channels_last)
     found = autoencoder_psnr(autoencoder)
     print(f"autoencoder: {found.mean} ± {found.half} dB inside the mask of {found.n} held-out pictures", flush=True)
-    if found.mean < MIN_AUTOENCODER_DB and desk.minutes >= GATED_FROM_MINUTES:
+    if found.mean < MIN_AUTOENCODER_DB and desk.budget.minutes >= GATED_FROM_MINUTES:
         raise RunError(f"the autoencoder reaches {found.mean} dB, and diffusion models need {MIN_AUTOENCODER_DB}: "
                        "give more minutes, in another folder")
     encode_pool(desk.pool, autoencoder)
@@ -200,21 +233,23 @@ def _decoder(desk: _Desk) -> None:
     from toffee_hf.training.autoencoder import train_decoder
 
     model = desk.autoencoder.to(memory_format=torch.channels_last)
-    desk.save(train_decoder(desk.pool, model, desk.schedule, desk.folder / "decoder", desk.seed), "vae")
+    desk.save(train_decoder(model, desk.pool, desk.schedule, desk.folder / "decoder", desk.seed), "vae")
 
 
 def _clip(desk: _Desk) -> None:
     from toffee_hf.toy.captions import corpus
-    from toffee_hf.training.text import train_clip, train_tokenizer
+    from toffee_hf.training.text import new_clip, train_clip, train_tokenizer
 
     tokenizer = train_tokenizer(corpus(), desk.folder / "models" / "tokenizer")
-    desk.save(train_clip(desk.pool, tokenizer, desk.schedule, desk.folder / "clip", desk.seed), "clip")
+    model = desk.begin(new_clip(tokenizer), "clip")
+    desk.save(train_clip(model, desk.pool, tokenizer, desk.schedule, desk.folder / "clip", desk.seed), "clip")
 
 
 def _dino(desk: _Desk) -> None:
-    from toffee_hf.training.patches import train_patches
+    from toffee_hf.training.patches import new_patches, train_patches
 
-    desk.save(train_patches(desk.pool, desk.schedule, desk.folder / "dino", desk.seed), "dino")
+    model = desk.begin(new_patches(), "dino")
+    desk.save(train_patches(model, desk.pool, desk.schedule, desk.folder / "dino", desk.seed), "dino")
 
 
 def _domain(desk: _Desk) -> None:
@@ -234,59 +269,139 @@ def _domain(desk: _Desk) -> None:
 
 
 def _segmenter(desk: _Desk) -> None:
+    from toffee_hf.models.toffee_segmenter import ToffeeSegmenter
     from toffee_hf.training.perception import train_segmenter
 
     tokenizer, clip = desk.text
-    found = train_segmenter(desk.pool, clip, tokenizer, desk.schedule, desk.folder / "segmenter", desk.seed)
+    model = desk.begin(ToffeeSegmenter(text_dim=clip.config.projection_dim), "segmenter")
+    found = train_segmenter(model, desk.pool, clip, tokenizer, desk.schedule, desk.folder / "segmenter", desk.seed)
     desk.save(found, "segmenter")
 
 
 def _depth(desk: _Desk) -> None:
-    from toffee_hf.training.perception import train_depth
+    from toffee_hf.training.perception import new_depth, train_depth
 
-    desk.save(train_depth(desk.pool, desk.dino, desk.schedule, desk.folder / "depth", desk.seed), "depth")
+    model = desk.begin(new_depth(desk.dino), "depth")
+    desk.save(train_depth(model, desk.pool, desk.schedule, desk.folder / "depth", desk.seed), "depth")
 
 
 def _base(desk: _Desk) -> None:
-    from toffee_hf.training.diffusion import noise_schedule, train_base
+    from diffusers import UNet2DConditionModel
+
+    from toffee_hf.training.diffusion import UNET, noise_schedule, train_base
 
     desk.save(noise_schedule(), "scheduler")
-    desk.save(train_base(desk.pool, desk.captions("base"), desk.schedule, desk.folder / "base", desk.seed), "unet")
+    model = desk.begin(UNet2DConditionModel(**UNET), "unet")
+    found = train_base(model, desk.pool, desk.captions("base"), desk.schedule, desk.folder / "base", desk.seed)
+    desk.save(found, "unet")
 
 
 def _controlnet(desk: _Desk) -> None:
-    from toffee_hf.training.diffusion import train_controlnet
+    from toffee_hf.training.diffusion import new_controlnet, train_controlnet
 
-    found = train_controlnet(desk.pool, desk.captions("controlnet"), desk.base, desk.schedule,
+    base = desk.base
+    model = desk.begin(new_controlnet(base), "controlnet")
+    found = train_controlnet(model, desk.pool, desk.captions("controlnet"), base, desk.schedule,
                              desk.folder / "controlnet", desk.seed)
     desk.save(found, "controlnet")
 
 
+def _drafts(desk: _Desk) -> None:
+    from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
+
+    from toffee_hf.training.diffusion import draw_drafts, noise_schedule
+
+    tokenizer, clip = desk.text
+    pipeline = StableDiffusionControlNetPipeline(
+        vae=desk.autoencoder, text_encoder=clip.text_model, tokenizer=tokenizer, unet=desk.base,
+        controlnet=desk.load(ControlNetModel, "controlnet"), scheduler=noise_schedule(), safety_checker=None,
+        feature_extractor=None, requires_safety_checker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    draw_drafts(desk.pool, pipeline, desk.schedule.steps * desk.schedule.batch_size, desk.seed)
+
+
 def _refiner(desk: _Desk) -> None:
+    from toffee_hf.models.toffee_refiner_unet import ToffeeRefinerUNet
     from toffee_hf.training.diffusion import train_refiner
 
-    found = train_refiner(desk.pool, desk.captions("refiner"), desk.base, desk.autoencoder, desk.dino, desk.schedule,
+    dino = desk.dino
+    model = desk.begin(ToffeeRefinerUNet.from_unet(desk.base, feature_dim=dino.config.hidden_size), "refiner")
+    found = train_refiner(model, desk.pool, desk.captions("refiner"), desk.autoencoder, dino, desk.schedule,
                           desk.folder / "refiner", desk.seed)
     desk.save(found, "refiner")
 
 
+def _estimates(desk: _Desk) -> None:
+    from transformers import DepthAnythingForDepthEstimation
+
+    from toffee_hf.training.pool import estimate_pool
+
+    estimate_pool(desk.pool, desk.load(DepthAnythingForDepthEstimation, "depth"))
+
+
 def _view(desk: _Desk) -> None:
+    from toffee_hf.models.toffee_view_unet import ToffeeViewUNet
     from toffee_hf.training.diffusion import train_view
 
-    found = train_view(desk.pool, desk.captions("view"), desk.base, desk.dino, desk.schedule, desk.folder / "view",
-                       desk.seed)
+    dino = desk.dino
+    model = ToffeeViewUNet.from_unet(desk.base, feature_dim=2 * dino.config.hidden_size, patches=PATCHES)
+    found = train_view(desk.begin(model, "view"), desk.pool, desk.captions("view"), desk.autoencoder, dino,
+                       desk.schedule, desk.folder / "view", desk.seed)
     desk.save(found, "view")
+
+
+def _classifier(desk: _Desk) -> None:
+    from toffee_hf.training.classifier import new_classifier, train_classifier
+
+    model = desk.begin(new_classifier(), "classifier")
+    desk.save(train_classifier(model, desk.pool, desk.schedule, desk.folder / "classifier", desk.seed), "classifier")
 
 
 TRAINERS: Mapping[str, Callable[[_Desk], None]] = MappingProxyType({
     "autoencoder": _autoencoder, "latents": _latents, "decoder": _decoder, "clip": _clip, "dino": _dino,
     "domain": _domain, "segmenter": _segmenter, "depth": _depth, "base": _base,
-    "controlnet": _controlnet, "refiner": _refiner, "view": _view,
+    "classifier": _classifier, "controlnet": _controlnet, "drafts": _drafts, "refiner": _refiner, "view": _view,
+    "estimates": _estimates,
 })
 
 
-def install(folder: Path, family: Path) -> int:
-    """Write the trained members to `family` as fp16 safetensors; returns the bytes written."""
+def spent(folder: Path, start: Path | None) -> dict[str, dict[str, float]]:
+    """Pictures and minutes of one core that each job's models have cost, those of the starting family included."""
+    before = _spent_before(folder, start)
+    found: dict[str, dict[str, float]] = {**before}
+    for name in JOBS:
+        log = folder / name / "log.jsonl"
+        if log.exists():
+            last = json.loads(log.read_text().splitlines()[-1])
+            old = before.get(name, {"samples": 0, "minutes": 0.0})
+            found[name] = {"samples": old["samples"] + last["samples"],
+                           "minutes": round(old["minutes"] + last["minutes"], 1)}
+    return found
+
+
+def _spent_before(folder: Path, start: Path | None) -> dict[str, dict[str, float]]:
+    """What a starting family had cost when it was first asked, for this work may be installed over it."""
+    if start is None:
+        return {}
+    notes = folder / "start.json"
+    known: dict[str, dict[str, dict[str, float]]] = json.loads(notes.read_text()) if notes.exists() else {}
+    if str(start) not in known:
+        costs = start / SPENT
+        known[str(start)] = json.loads(costs.read_text()) if costs.exists() else {}
+        folder.mkdir(parents=True, exist_ok=True)
+        notes.write_text(json.dumps(known) + "\n")
+    return known[str(start)]
+
+
+def _placeless(config: Any) -> Any:
+    """A configuration without the folder that its model was loaded from."""
+    if isinstance(config, dict):
+        return {key: _placeless(value) for key, value in config.items() if key != "_name_or_path"}
+    return config
+
+
+def install(folder: Path, family: Path, start: Path | None = None) -> int:
+    """Write the trained members and what they cost to `family`, fp16 safetensors; returns the bytes written."""
     import shutil
 
     from safetensors.torch import load_file, save_file
@@ -299,8 +414,13 @@ def install(folder: Path, family: Path) -> int:
         for path in target.glob("*.safetensors"):
             tensors = {k: v.half() if v.is_floating_point() else v for k, v in load_file(path).items()}
             save_file(tensors, path, metadata={"format": "pt"})
+        for path in target.glob("config.json"):
+            path.write_text(json.dumps(_placeless(json.loads(path.read_text())), indent=2, sort_keys=True) + "\n")
+    (family / SPENT).write_text(json.dumps(spent(folder, start), indent=1) + "\n")
     return sum(path.stat().st_size for path in family.rglob("*") if path.is_file())
 
 
 if __name__ == "__main__":
-    run_job(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), int(sys.argv[4]))
+    _folder, _job, _minutes, _seed, *_start_from = sys.argv[1:]
+    run_job(Path(_folder), _job, Budget(minutes=float(_minutes), seed=int(_seed),
+                                        start=Path(_start_from[0]) if _start_from else None))

@@ -1,11 +1,13 @@
 """Stage 5: who is shown from another side, what happens where the view lost the subject, and what a pose pair needs."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from builder.prompts import TURNS
+from builder.stages import pixels
 from builder.stages.view import View
 from tests.builder.stages.conftest import box, noise
 
@@ -95,6 +97,27 @@ def test_turns_follow_the_words_and_the_seed(batch):
     assert all(0.4 * 0.9 <= abs(turn) <= 0.9 for turn in some)
     assert 0.35 < sum(turn > 0 for turn in some) / len(some) < 0.65
     assert turns == [half._turn(replace(pair, category="style", seed=seed)) for seed in range(400)]
+
+
+def test_the_drawing_is_told_the_turn_and_the_depth_of_the_picture(batch, monkeypatch):
+    seen = {}
+
+    def pipeline(prompts, image, mask, turn, depth, **settings):
+        seen.update(settings, prompts=prompts, image=image, mask=mask, turn=turn, depth=depth)
+        return SimpleNamespace(images=torch.zeros(len(prompts), 3, 64, 64))
+
+    family = SimpleNamespace(device="cpu", view_pipeline=pipeline, depth="estimator", dino=None, clip=None,
+                             tokenizer=None, segmenter=None, domain=SimpleNamespace(patch_means=None))
+    monkeypatch.setattr("toffee_hf.perception.depth.estimate_depth", lambda model, x: (model, x))
+    monkeypatch.setattr("toffee_hf.perception.masks.subject_masks", lambda *_: torch.ones(2, 1, 64, 64))
+    monkeypatch.setattr("toffee_hf.perception.similarity.subject_similarity", lambda *_: torch.ones(2))
+    made = batch("pose", "style", **references(2))
+    view, mask, similarity = ALL._draw(family, made, [1.1, -0.4])
+    assert seen["turn"] == [1.1, -0.4] and seen["prompts"] == ["a photo of a mug"] * 2
+    assert torch.equal(seen["image"], pixels(made["reference"], "cpu"))
+    assert seen["depth"][0] == "estimator" and torch.equal(seen["depth"][1], seen["image"])
+    assert (seen["strength"], seen["num_inference_steps"]) == (ALL.strength, ALL.steps)
+    assert view.max() == 0 and mask.min() == 255 and similarity.tolist() == [1, 1]
 
 
 def test_the_drawing_itself(family, opened, batch):

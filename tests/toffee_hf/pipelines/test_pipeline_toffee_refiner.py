@@ -3,8 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers import Dinov2Config, Dinov2Model
 
-from toffee_hf.pipelines.pipeline_toffee_refiner import appearance
+from tests.tiny_family import FEATURES, SIZE_PX
+from toffee_hf.pipelines.pipeline_toffee_refiner import ToffeeRefinerPipeline, appearance
 
 PROMPTS = ["a mug on the beach", "a photo of a red car in the snow"]
 MATCH = {"top_k": 1, "temperature": 0.05, "threshold": -1.0}
@@ -87,20 +89,78 @@ def test_pictures_come_as_asked(refine, output_type, kind):
 
 def test_a_picture_maps_each_of_its_patches_to_itself(family, picture, mask):
     pipeline, kinds = family.refiner_pipeline, torch.zeros(2, dtype=torch.long)
-    grid, known = pipeline.feature_grid(picture, mask, picture, mask, kinds, nearness=10.0, **MATCH)
+    features, latents, known = pipeline.reference_grid(picture, mask, picture, mask, kinds, nearness=10.0, **MATCH)
     inside = F.adaptive_avg_pool2d(mask, 8) > 0.05
     assert torch.equal(known > 0, inside)
     expected = appearance(family.dino, picture * mask) * inside
-    assert (grid - expected).abs().max() < 1e-3 * expected.abs().max()
+    assert (features - expected).abs().max() < 1e-3 * expected.abs().max()
+    own = family.vae.encode(picture).latent_dist.mode() * inside
+    assert (latents - own).abs().max() < 1e-3 * own.abs().max()
+
+
+def test_the_references_latents_are_those_of_the_reference_pasted_into_the_draft(family, picture, mask):
+    """So the autoencoder sees no cut-out's edge, and nothing of the reference's own surroundings."""
+    pipeline, kinds, reference = family.refiner_pipeline, torch.zeros(2, dtype=torch.long), picture.flip(0)
+    _, latents, known = pipeline.reference_grid(picture, mask, reference, mask, kinds, nearness=10.0, **MATCH)
+    pasted = family.vae.encode(picture * (1 - mask) + reference * mask).latent_dist.mode() * known
+    assert known.sum() > 0 and (latents - pasted).abs().max() < 1e-3 * pasted.abs().max()
+    around = torch.where(mask > 0, reference, -reference)
+    other = pipeline.reference_grid(picture, mask, around, mask, kinds, nearness=10.0, **MATCH)[1]
+    assert (latents - other).abs().max() < 1e-3 * pasted.abs().max()
+
+
+@pytest.fixture
+def coarse(family):
+    """A Refiner whose patches are four latent cells each."""
+    torch.manual_seed(0)
+    encoder = Dinov2Model(Dinov2Config(hidden_size=FEATURES, num_hidden_layers=1, num_attention_heads=2, mlp_ratio=2,
+                                       patch_size=16, image_size=SIZE_PX)).eval()
+    made = ToffeeRefinerPipeline(family.vae, family.text_encoder, family.tokenizer, family.refiner_unet, encoder,
+                                 family.scheduler())
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@torch.no_grad()
+def test_latents_may_be_finer_than_the_patches(family, coarse, picture, mask):
+    kinds = torch.zeros(2, dtype=torch.long)
+    features, latents, known = coarse.reference_grid(picture, mask, picture, mask, kinds, nearness=10.0, **MATCH)
+    assert features.shape == (2, FEATURES, 8, 8) and latents.shape == (2, 4, 8, 8) and known.shape == (2, 1, 8, 8)
+    assert torch.equal(known > 0, F.adaptive_avg_pool2d(mask, 8) > 0)
+    for grid in (features, known):
+        assert torch.equal(grid, F.interpolate(grid[..., ::2, ::2], scale_factor=2)), "a patch's cells are alike"
+    own = family.vae.encode(picture).latent_dist.mode() * known
+    assert (latents - own).abs().max() < 1e-3 * own.abs().max(), "and their latents are not"
+
+
+@torch.no_grad()
+def test_finer_latents_move_with_their_patch(family, coarse, picture, mask, monkeypatch):
+    """Matching that takes the left patch for the right one and the other way round moves whole blocks of cells."""
+    def swapped(draft, reference, seen, side, **_):
+        weights = torch.eye(side * side)[torch.arange(side * side).view(side, side).flip(1).flatten()]
+        return weights.expand(len(draft), -1, -1), torch.ones(draft.shape[:2], dtype=torch.bool)
+
+    monkeypatch.setattr("toffee_hf.pipelines.pipeline_toffee_refiner.matched", swapped)
+    kinds = torch.zeros(2, dtype=torch.long)
+    _, latents, known = coarse.reference_grid(picture, mask, picture, mask, kinds, nearness=0.0, **MATCH)
+    blocks = family.vae.encode(picture).latent_dist.mode().unflatten(3, (4, 2)).flip(3).flatten(3) * known
+    assert (latents - blocks).abs().max() < 1e-3 * blocks.abs().max()
+
+
+def test_a_refiner_with_coarse_patches_runs(coarse, picture, mask):
+    refined = coarse(PROMPTS, picture, mask, picture.flip(0), mask, generator=seeds(1, 2), num_inference_steps=1,
+                     output_type="latent").images
+    assert refined.shape == (2, 4, 8, 8) and torch.isfinite(refined).all()
 
 
 def test_what_is_not_found_or_not_the_subject_is_empty(family, picture, mask):
     pipeline, kinds = family.refiner_pipeline, torch.zeros(2, dtype=torch.long)
-    grid, known = pipeline.feature_grid(picture, mask, picture.flip(0), mask, kinds, nearness=0.0,
-                                        **{**MATCH, "threshold": 1.01})
-    assert known.sum() == 0 and grid.abs().max() == 0
-    grid, known = pipeline.feature_grid(picture, mask, picture, mask, kinds, nearness=1.0, **MATCH)
-    assert grid[(known == 0).expand_as(grid)].abs().max() == 0
+    *grids, known = pipeline.reference_grid(picture, mask, picture.flip(0), mask, kinds, nearness=0.0,
+                                            **{**MATCH, "threshold": 1.01})
+    assert known.sum() == 0 and all(grid.abs().max() == 0 for grid in grids)
+    *grids, known = pipeline.reference_grid(picture, mask, picture, mask, kinds, nearness=1.0, **MATCH)
+    for grid in grids:
+        assert grid[(known == 0).expand_as(grid)].abs().max() == 0 and grid.abs().max() > 0
 
 
 def test_a_moved_reference_gives_the_same_grid(family, picture):
@@ -108,9 +168,10 @@ def test_a_moved_reference_gives_the_same_grid(family, picture):
     pipeline, kinds, where = family.refiner_pipeline, torch.zeros(2, dtype=torch.long), torch.zeros(2, 1, 64, 64)
     where[:, :, 8:40, 8:40] = 1
     moved, there = picture.roll((16, 8), (2, 3)), where.roll((16, 8), (2, 3))
-    here, _ = pipeline.feature_grid(picture, where, picture, where, kinds, nearness=10.0, **MATCH)
-    same, _ = pipeline.feature_grid(picture, where, moved, there, kinds, nearness=10.0, **MATCH)
-    assert (here - same).abs().max() < 1e-2 * here.abs().max()
+    here = pipeline.reference_grid(picture, where, picture, where, kinds, nearness=10.0, **MATCH)
+    same = pipeline.reference_grid(picture, where, moved, there, kinds, nearness=10.0, **MATCH)
+    for grid, again in zip(here, same, strict=True):
+        assert (grid - again).abs().max() < 1e-2 * grid.abs().max()
 
 
 def test_an_empty_mask_is_no_trouble(refine, family, picture, mask):

@@ -1,11 +1,13 @@
 """The View Generator: another view within the object's reach, the surroundings as they were."""
 
+import json
 import math
 
 import pytest
 import torch
 
 from toffee_hf.pipelines.pipeline_toffee_view import REACH, subject_patches, view_region
+from toffee_hf.toy.render import FARTHEST, FIELD_OF_VIEW, NEAREST
 
 PROMPTS = ["a photo of a mug", "a photo of a car"]
 
@@ -20,6 +22,12 @@ def corner():
     mask = torch.zeros(2, 1, 64, 64)
     mask[:, :, 0:8, 0:8] = 1
     return mask
+
+
+@pytest.fixture
+def depth():
+    """(2, 1, 64, 64) in [0, 1]: a slope, the same for both."""
+    return torch.linspace(0.2, 0.8, 64).expand(2, 1, 64, 64)
 
 
 @pytest.fixture
@@ -62,12 +70,38 @@ def test_a_turn_may_be_left_open(view):
     assert (mixed[0] - view()[0]).abs().max() < 1e-4 and (mixed[1] - unknown[1]).abs().max() < 1e-4
 
 
-def test_a_view_is_drawn_alone_as_in_a_batch(view, picture, corner):
-    together = view()
+@pytest.mark.parametrize("in_space", [False, True])
+def test_a_view_is_drawn_alone_as_in_a_batch(view, picture, corner, depth, in_space):
+    together = view(depth=depth if in_space else None)
     for i in range(2):
         alone = view(prompt=PROMPTS[i], image=picture[i : i + 1], mask=corner[i : i + 1], turn=[(0.5, -0.5)[i]],
-                     generator=seeds(i + 1))  # fmt: skip
+                     depth=depth[i : i + 1] if in_space else None, generator=seeds(i + 1))  # fmt: skip
         assert (alone[0] - together[i]).abs().max() < 1e-4
+
+
+def test_depth_turns_the_surface_and_surroundings_stay(family, view, picture, corner, depth):
+    known, found = family.vae.encode(picture).latent_dist.mode(), view(depth=depth)
+    outside = (view_region(corner, 8) == 0).expand_as(known)
+    assert torch.equal(found[outside], known[outside]) and torch.isfinite(found).all()
+    assert (found - view()).abs().amax((1, 2, 3)).min() > 1e-4, "what turns in space is heard"
+    assert (found - view(depth=depth.flip(-1))).abs().max() > 1e-4
+
+
+def test_without_a_turn_depth_says_nothing(view, depth):
+    assert torch.equal(view(turn=None, depth=depth), view(turn=None))
+    mixed = view(turn=[0.5, math.nan], depth=depth)
+    assert (mixed[0] - view(depth=depth)[0]).abs().max() < 1e-4
+    assert (mixed[1] - view(turn=None)[1]).abs().max() < 1e-4
+
+
+def test_the_camera_is_the_toy_worlds_and_is_saved(family, tmp_path):
+    pipeline = family.view_pipeline
+    assert pipeline.config.field_of_view == pytest.approx(FIELD_OF_VIEW, abs=1e-3)
+    assert (pipeline.config.nearest, pipeline.config.farthest) == (NEAREST, FARTHEST)
+    assert pipeline.camera == {"field_of_view": 0.628, "nearest": 1.5, "farthest": 9.0}
+    pipeline.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "model_index.json").read_text())
+    assert (saved["field_of_view"], saved["nearest"], saved["farthest"]) == (0.628, 1.5, 9.0)
 
 
 def test_the_object_itself_matters_and_what_is_around_it_only_as_surroundings(view, picture, corner):

@@ -2,13 +2,16 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from toffee_hf.training import loop
 from toffee_hf.training.loop import Schedule, fit, step_generator
+from toffee_hf.training.tiny import spent
 
 SIX = Schedule(steps=6, learning_rate=1e-2, batch_size=4)
 
@@ -99,7 +102,7 @@ def test_nonsense_stops_the_run_and_leaves_the_checkpoint(tmp_path, monkeypatch,
     with pytest.raises(FloatingPointError, match=f"small.*step 3.*{tmp_path}"):
         fit("small", model, lambda s, g: {"loss": broken(s, g)["loss"] * value}, SIX, tmp_path)
     assert (tmp_path / "state.safetensors").read_bytes() == before
-    assert equal(trained(tmp_path), trained(tmp_path.with_name("whole")))
+    assert equal(trained(tmp_path), trained(tmp_path / "whole"))
 
 
 def test_no_part_of_a_checkpoint_stays(tmp_path, monkeypatch):
@@ -117,11 +120,70 @@ def test_frozen_parameters_stay(tmp_path):
     assert not torch.equal(model[3].weight, before["3.weight"])
 
 
-def test_the_log_tells_every_term(tmp_path):
-    trained(tmp_path)
-    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+def logged(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock in seconds that only a test moves."""
+    now = [1000.0]
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def minute_steps(folder, clock, until=math.inf):
+    """Train with steps that take a minute each."""
+    model = small()
+    inner = regression(model, until)
+
+    def loss(step, generator):
+        terms = inner(step, generator)
+        clock[0] += 60
+        return terms
+
+    fit("small", model, loss, SIX, folder)
+
+
+def test_the_log_tells_every_term_and_what_it_has_cost(tmp_path, clock):
+    minute_steps(tmp_path, clock)
+    rows = logged(tmp_path)
     assert [row["step"] for row in rows] == [0, 5]
-    assert all({"loss", "step", "samples_per_s"} <= row.keys() for row in rows)
+    assert all(row.keys() == {"step", "loss", "samples", "minutes"} for row in rows)
+    assert [row["samples"] for row in rows] == [4, 24], "a batch is four"
+    assert [row["minutes"] for row in rows] == [1, 6]
+
+
+@pytest.mark.parametrize("killed_at", [3, 4, 5])
+def test_minutes_go_on_over_a_kill_and_leave_the_pause_out(tmp_path, clock, killed_at):
+    with pytest.raises(Killed):
+        minute_steps(tmp_path, clock, until=killed_at)  # saved every other minute: what came after is done again
+    with safe_open(tmp_path / "state.safetensors", "pt") as state:
+        assert state.metadata() == {"step": str(killed_at // 2 * 2), "seconds": f"{killed_at // 2 * 120:.1f}"}
+    clock[0] += 1e5
+    minute_steps(tmp_path, clock)
+    last = logged(tmp_path)[-1]
+    assert (last["step"], last["samples"], last["minutes"]) == (5, 24, 6)
+
+
+def test_what_a_training_has_cost_adds_up_over_families(tmp_path, clock):
+    minute_steps(tmp_path / "work" / "clip", clock)
+    (tmp_path / "work" / "not a job").mkdir()
+    (tmp_path / "work" / "not a job" / "log.jsonl").write_text("{")
+    mine = {"clip": {"samples": 24, "minutes": 6.0}}
+    assert spent(tmp_path / "work", None) == spent(tmp_path / "work", tmp_path / "unpriced") == mine
+    (tmp_path / "training.json").write_text(json.dumps({"clip": {"samples": 100, "minutes": 3.5},
+                                                        "dino": {"samples": 7, "minutes": 0.2}}))
+    assert spent(tmp_path / "work", tmp_path) == {"clip": {"samples": 124, "minutes": 9.5},
+                                                  "dino": {"samples": 7, "minutes": 0.2}}
+    assert spent(tmp_path / "nothing done", None) == {}
+
+
+def test_the_same_command_again_does_not_cost_twice(tmp_path, clock):
+    minute_steps(tmp_path / "work" / "clip", clock)
+    first = spent(tmp_path / "work", tmp_path)
+    (tmp_path / "training.json").write_text(json.dumps(first))          # as `install` does
+    assert spent(tmp_path / "work", tmp_path) == first
 
 
 def test_the_rate_warms_up_and_falls_to_a_tenth():

@@ -6,30 +6,16 @@ import numpy as np
 import pytest
 import torch
 
+from tests.toffee_hf.training.in_process import InProcess
 from toffee_hf.toy.world import toy_subject
 from toffee_hf.training import pool as module
 from toffee_hf.training.pool import SHOTS, Pool, encode_pool, pool_shots, render_pool
 
 
-class Here:
-    """Renders in this process, for speed."""
-
-    def __init__(self, *_, **__):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return None
-
-    map = staticmethod(map)
-
-
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "ProcessPoolExecutor", Here)
+        patch.setattr(module, "ProcessPoolExecutor", InProcess)
         patch.setattr(module, "SIZE_PX", 64)
         patch.setattr(module, "CHUNK", 2)
         return render_pool(tmp_path_factory.mktemp("pool"), 3, 1)
@@ -77,7 +63,7 @@ def test_captions_name_the_class(pool):
 
 
 def test_a_killed_rendering_goes_on_to_the_same_bytes(pool, tmp_path, monkeypatch):
-    class Dies(Here):
+    class Dies(InProcess):
         @staticmethod
         def map(render, chunks):
             render(chunks[0])
@@ -91,7 +77,7 @@ def test_a_killed_rendering_goes_on_to_the_same_bytes(pool, tmp_path, monkeypatc
     assert not (tmp_path / "subjects.txt").exists()
     rendered = []
 
-    class Watches(Here):
+    class Watches(InProcess):
         @staticmethod
         def map(render, chunks):
             rendered.extend(chunks)

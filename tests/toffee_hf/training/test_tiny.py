@@ -1,16 +1,32 @@
 """`toffee train tiny`: jobs in order, one budget a folder, a clear word when one fails, and a family in the end."""
 
 import json
+import runpy
+import sys
+import warnings
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.tiny_family import write_family
+from tests.tiny_family import (
+    FEATURES,
+    SIDE,
+    small_autoencoder,
+    small_classifier,
+    small_clip,
+    small_dino,
+    small_unet,
+    write_family,
+)
 from toffee_hf.errors import InputError, RunError
 from toffee_hf.family import MEMBERS, Family
-from toffee_hf.training import tiny
-from toffee_hf.training.tiny import JOBS, TRAINERS, install, train_tiny
+from toffee_hf.models.toffee_refiner_unet import ToffeeRefinerUNet
+from toffee_hf.models.toffee_view_unet import ToffeeViewUNet
+from toffee_hf.training import classifier, pool, tiny
+from toffee_hf.training.tiny import JOBS, TRAINERS, Budget, _Desk, install, train_tiny
+
+HOUR = Budget(minutes=60, seed=0)
 
 
 class Process:
@@ -31,7 +47,7 @@ def started(monkeypatch):
     """Names of the jobs in the order of their start; each is done at once."""
     names = []
 
-    def start(folder, name, minutes, seed):
+    def start(folder, name, budget):
         assert all((folder / f"{need}.done").exists() for need in JOBS[name].needs), name
         names.append(name)
         (folder / f"{name}.done").touch()
@@ -43,31 +59,54 @@ def started(monkeypatch):
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_every_job_runs_once_after_what_it_needs(tmp_path, started, workers):
-    train_tiny(tmp_path, 60, 0, workers)
+    train_tiny(tmp_path, HOUR, workers)
     assert sorted(started) == sorted(JOBS)
-    train_tiny(tmp_path, 60, 0, workers)
+    train_tiny(tmp_path, HOUR, workers)
     assert len(started) == len(JOBS), "what is done is not done again"
 
 
-def test_a_folder_belongs_to_one_budget_and_seed(tmp_path, started):
-    train_tiny(tmp_path, 60, 0, 1)
-    for minutes, seed in ((30, 0), (60, 1)):
+def test_a_folder_belongs_to_one_budget_seed_and_start(tmp_path, started):
+    start = tmp_path / "start"
+    (start / "unet").mkdir(parents=True)
+    train_tiny(tmp_path / "work", HOUR, 1)
+    for other in (Budget(minutes=30), Budget(minutes=60, seed=1), Budget(minutes=60, start=start)):
         with pytest.raises(InputError, match="another folder"):
-            train_tiny(tmp_path, minutes, seed, 1)
-    assert json.loads((tmp_path / "budget.json").read_text()) == {"minutes": 60, "seed": 0}
+            train_tiny(tmp_path / "work", other, 1)
+    written = json.loads((tmp_path / "work" / "budget.json").read_text())
+    assert written == {"minutes": 60, "seed": 0, "start": None}
+
+
+def test_the_budget_holds_the_start(tmp_path, started):
+    (tmp_path / "family" / "unet").mkdir(parents=True)
+    budget = Budget(minutes=60, start=tmp_path / "family")
+    train_tiny(tmp_path / "work", budget, 1)
+    assert sorted(started) == sorted(JOBS)
+    written = json.loads((tmp_path / "work" / "budget.json").read_text())
+    assert written == {"minutes": 60, "seed": 0, "start": str(tmp_path / "family")}
+    train_tiny(tmp_path / "work", budget, 1)
+    with pytest.raises(InputError, match="another folder"):
+        train_tiny(tmp_path / "work", HOUR, 1)
 
 
 @pytest.mark.parametrize(("minutes", "only"), [(60, ("base", "dinosaur")), (0, ()), (-1, ())])
 def test_unknown_jobs_and_no_time_are_refused_before_anything_is_written(tmp_path, started, minutes, only):
     with pytest.raises(InputError, match="dinosaur" if only else "minutes"):
-        train_tiny(tmp_path / "new", minutes, 0, 1, only)
+        train_tiny(tmp_path / "new", Budget(minutes=minutes), 1, only)
+    assert not (tmp_path / "new").exists() and not started
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty"])
+def test_a_start_that_is_no_family_is_refused_before_anything_is_written(tmp_path, started, name):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=f"{name} is no family to start from"):
+        train_tiny(tmp_path / "new", Budget(minutes=60, start=tmp_path / name), 1)
     assert not (tmp_path / "new").exists() and not started
 
 
 def test_only_what_is_asked_and_a_word_if_that_cannot_be(tmp_path, started):
     with pytest.raises(RunError, match="base wait for jobs that are not done"):
-        train_tiny(tmp_path, 60, 0, 1, ("base",))
-    train_tiny(tmp_path, 60, 0, 1, ("pool", "clip"))
+        train_tiny(tmp_path, HOUR, 1, ("base",))
+    train_tiny(tmp_path, HOUR, 1, ("pool", "clip"))
     assert started == ["pool", "clip"]
 
 
@@ -75,13 +114,14 @@ def test_only_what_is_asked_and_a_word_if_that_cannot_be(tmp_path, started):
 def test_a_job_that_fails_or_does_not_finish_is_named(tmp_path, monkeypatch, status, marks):
     monkeypatch.setattr(tiny, "_start", lambda *_: Process(status))
     with pytest.raises(RunError, match=f"job pool ended with status {status}; .*again"):
-        train_tiny(tmp_path, 60, 0, 1)
+        train_tiny(tmp_path, HOUR, 1)
 
 
 def test_the_table_of_jobs_is_whole():
     assert set(TRAINERS) == set(JOBS) - {"pool"}
     assert all(need in JOBS for job in JOBS.values() for need in job.needs)
-    assert {job.member for job in JOBS.values() if job.member} | {"tokenizer", "scheduler"} == set(MEMBERS)
+    members = {job.member for job in JOBS.values() if job.member} | {"tokenizer", "scheduler"}
+    assert members == {*MEMBERS, "classifier"}, "the yardstick is trained with the family and no member of it"
 
 
 def test_installing_writes_half_precision_that_loads(tmp_path):
@@ -92,5 +132,74 @@ def test_installing_writes_half_precision_that_loads(tmp_path):
     assert size == sum(p.stat().st_size for p in (tmp_path / "family").rglob("*") if p.is_file())
     assert size < 0.7 * sum(p.stat().st_size for p in models.rglob("*") if p.is_file())
     family = Family(tmp_path / "family", "cpu")
-    assert next(family.unet.parameters()).dtype == torch.float32
+    assert next(family.unet.parameters()).dtype == next(family.classifier.parameters()).dtype == torch.float32
     assert not list((tmp_path / "family").rglob("*.part"))
+
+
+def beginnings(family):
+    """New models with other weights than the family's, by the member each begins from."""
+    torch.manual_seed(7)
+    unet = small_unet()
+    return {
+        "vae": small_autoencoder(), "clip": small_clip(family.tokenizer), "unet": unet, "dino": small_dino(),
+        "refiner": ToffeeRefinerUNet.from_unet(unet, feature_dim=FEATURES, hint_channels=16),
+        "view": ToffeeViewUNet.from_unet(unet, feature_dim=2 * FEATURES, patches=SIDE * SIDE),
+        "classifier": small_classifier(),
+    }
+
+
+def alike(model, other):
+    ours, theirs = model.state_dict(), other.state_dict()
+    assert ours.keys() == theirs.keys()
+    return all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_job_begins_with_the_given_weights(family, tmp_path):
+    desk = _Desk(tmp_path, None, None, Budget(start=family.folder))
+    given = {"vae": family.vae, "clip": family.clip, "unet": family.unet, "dino": family.dino,
+             "refiner": family.refiner_unet, "view": family.view_unet, "classifier": family.classifier}
+    for member, model in beginnings(family).items():
+        assert not alike(model, given[member]), member
+        begun = desk.begin(model, member)
+        assert begun is model and alike(begun, given[member]), member
+        assert all(p.requires_grad for p in begun.parameters()), "and goes on learning"
+
+
+def test_without_a_start_a_job_begins_with_its_own_weights(family, tmp_path):
+    desk = _Desk(tmp_path, None, None, Budget())
+    for (member, model), own in zip(beginnings(family).items(), beginnings(family).values(), strict=True):
+        assert desk.begin(model, member) is model and alike(model, own)
+
+
+def test_a_jobs_process_is_given_the_whole_budget(monkeypatch, tmp_path):
+    commands = []
+    monkeypatch.setattr(tiny.subprocess, "Popen", lambda command, env: commands.append((command, env)))
+    for budget in (HOUR, Budget(minutes=0.5, seed=3, start=tmp_path / "a family")):
+        tiny._start(tmp_path, "base", budget)
+    (plain, environment), (started, _) = commands
+    assert plain[1:] == ["-m", "toffee_hf.training.tiny", str(tmp_path), "base", "60", "0"]
+    assert started[3:] == [str(tmp_path), "base", "0.5", "3", str(tmp_path / "a family")]
+    assert environment["OMP_NUM_THREADS"] == "1"
+
+
+@pytest.mark.parametrize("with_start", [False, True])
+def test_a_jobs_process_understands_it(monkeypatch, tmp_path, family, with_start):
+    """The module as a program, with the training itself left out: what it saves is what it began with."""
+    told = {}
+
+    def train(model, pool, schedule, folder, seed):
+        told.update(seed=seed, steps=schedule.steps)
+        return model
+
+    monkeypatch.setattr(pool, "Pool", lambda folder: None)
+    monkeypatch.setattr(classifier, "new_classifier", small_classifier)
+    monkeypatch.setattr(classifier, "train_classifier", train)
+    budget = Budget(minutes=0.9, seed=5, start=family.folder if with_start else None)
+    monkeypatch.setattr(sys, "argv", ["tiny", str(tmp_path), "classifier", *budget.words()])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)          # runpy: the module is already loaded
+        runpy.run_module("toffee_hf.training.tiny", run_name="__main__")
+    assert (tmp_path / "classifier.done").exists()
+    assert told == {"seed": 5, "steps": round(JOBS["classifier"].samples / 100 / JOBS["classifier"].batch_size)}
+    saved = type(family.classifier).from_pretrained(tmp_path / "models" / "classifier")
+    assert alike(saved, family.classifier) == with_start

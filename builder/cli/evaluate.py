@@ -1,0 +1,134 @@
+"""`toffee evaluate`: figures on held-out subjects, and the judge held against the truth."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.prompts import TURNS
+
+if TYPE_CHECKING:
+    from toffee_hf.evaluation.judged import Judged
+
+JUDGE, METHOD = "judge against truth", "method against its rivals"
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("evaluate", help="measure models and the judge", allow_abbrev=False)
+    what = parser.add_subparsers(metavar="WHAT", required=True, parser_class=type(parser))
+    family = what.add_parser("family", help="every model on held-out toy subjects", allow_abbrev=False)
+    family.add_argument("--family", default="tiny", metavar="FAMILY", help="`tiny` or a folder (default: %(default)s)")
+    family.add_argument("--count", type=int, default=304, metavar="N", help="subjects (default: %(default)s)")
+    family.add_argument("--only", default="", metavar="GROUP,…", help="only these groups of figures")
+    family.add_argument("--docs", type=Path, default=None, metavar="DIR",
+                        help="write the table into DIR/method.md and picture sheets into DIR/tiny")
+    family.set_defaults(run=evaluate_family)
+    method = what.add_parser("method", help="the method against its rivals, by category of change", allow_abbrev=False)
+    method.add_argument("--family", default="tiny", metavar="FAMILY", help="`tiny` or a folder (default: %(default)s)")
+    method.add_argument("--count", type=int, default=48, metavar="N", help="subjects a category (default: %(default)s)")
+    method.add_argument("--tuned", type=int, default=12, metavar="N",
+                        help="subjects that DreamBooth-LoRA is tuned on; 0: none (default: %(default)s)")
+    method.add_argument("--docs", type=Path, default=None, metavar="DIR", help="write the tables into DIR/method.md")
+    method.set_defaults(run=evaluate_method)
+    judge = what.add_parser("judge", help="the rows of a build from toy subjects against the truth", allow_abbrev=False)
+    judge.add_argument("folder", type=Path, metavar="DIR", help="what `toffee build --subjects toy:…` wrote")
+    judge.add_argument("--docs", type=Path, default=None, metavar="DIR", help="write the tables into DIR/thresholds.md")
+    judge.set_defaults(run=evaluate_judge)
+
+
+def evaluate_family(arguments: argparse.Namespace) -> int:
+    """Print the figures; write them if asked."""
+    from toffee_hf.errors import InputError
+    from toffee_hf.evaluation.measure import GROUPS, measure
+    from toffee_hf.evaluation.report import table, write_figures
+    from toffee_hf.family import open_family
+
+    only = tuple(name for name in arguments.only.split(",") if name)
+    if arguments.count < 2 or any(name not in GROUPS for name in only):
+        raise InputError(f"evaluate family needs --count of at least 2 and --only out of {', '.join(GROUPS)}")
+    if arguments.docs is not None:
+        print(write_figures(arguments.family, arguments.docs, arguments.count, only))
+    else:
+        print(table(measure(open_family(arguments.family), arguments.count, only)))
+    return 0
+
+
+def evaluate_method(arguments: argparse.Namespace) -> int:
+    """Print the comparison; write it if asked."""
+    from toffee_hf.errors import InputError
+    from toffee_hf.evaluation.dreambooth import Tuning
+    from toffee_hf.evaluation.method import compare, compare_tuned, compare_views, comparison_table
+    from toffee_hf.evaluation.report import rewrite
+    from toffee_hf.family import open_family
+
+    if arguments.count < 2 or arguments.tuned < 0:
+        raise InputError("evaluate method needs --count of at least 2 and --tuned of at least 0, got "
+                         f"{arguments.count}, {arguments.tuned}")
+    family = open_family(arguments.family)
+    rows = {f"{kind}: {way}": found for (kind, way), found in compare(family, arguments.count).items()}
+    rows |= {f"view: {way}": found for way, found in compare_views(family, arguments.count).items()}
+    if arguments.tuned:
+        tuned = compare_tuned(family, arguments.tuned, Tuning())
+        rows |= {f"{arguments.tuned} subjects, 5 prompts: {way}": found for way, found in tuned.items()}
+    text = comparison_table(rows)
+    print(text)
+    if arguments.docs is not None:
+        rewrite(arguments.docs / "method.md", METHOD, text)
+    return 0
+
+
+def evaluate_judge(arguments: argparse.Namespace) -> int:
+    """Print precision, recall and the ROC of every score; write them if asked."""
+    from toffee_hf.errors import InputError
+    from toffee_hf.evaluation.judged import judged, rows_of
+    from toffee_hf.evaluation.report import rewrite
+    from toffee_hf.family import open_family
+
+    turns = {"left": TURNS[0][1], "right": TURNS[1][1]}
+    try:
+        rows = judged(rows_of(arguments.folder), open_family("tiny"), turns)
+    except ValueError as err:
+        raise InputError(str(err)) from err
+    if not rows:
+        raise InputError(f"{arguments.folder} holds no rows with scores; build some from toy subjects first")
+    text = f"{arguments.folder.name}: {len(rows)} rows\n\n{_qualities(rows)}\n\n{_areas(rows)}"
+    print(text)
+    if arguments.docs is not None:
+        rewrite(arguments.docs / "thresholds.md", JUDGE, text)
+    return 0
+
+
+def _qualities(rows: list[Judged]) -> str:
+    """Precision, recall and kept share, of all rows and of each category."""
+    import torch
+
+    from toffee_hf.evaluation.judged import Quality
+    from toffee_hf.evaluation.report import markdown_rows
+
+    lines = []
+    for category in ("all", *sorted({row.category for row in rows})):
+        some = [row for row in rows if category in ("all", row.category)]
+        kept, true = (torch.tensor([getattr(row, name) for row in some]) for name in ("kept", "true"))
+        found = Quality.of(kept, true)
+        lines.append((category, found.n, f"{true.float().mean():.2f}", f"{found.kept:.2f}", f"{found.precision:.2f}",
+                      f"{found.recall:.2f}", f"{torch.tensor([row.near_db for row in some]).median():.1f}"))
+    return markdown_rows(("category", "rows", "true", "kept", "precision", "recall", "median dB in the mask"), lines)
+
+
+def _areas(rows: list[Judged]) -> str:
+    """Area under the ROC of each score, against the truth and against each part of it."""
+    import torch
+
+    from toffee_hf.evaluation.judged import TRUE_DB, area_under_roc
+    from toffee_hf.evaluation.report import markdown_rows
+
+    lines = []
+    for name in sorted(rows[0].scores):
+        some = [row for row in rows if row.scores[name] is not None]
+        score = torch.tensor([row.scores[name] for row in some])
+        parts = [[row.true for row in some], [row.near_db >= TRUE_DB for row in some], [row.scene for row in some],
+                 [row.style for row in some]]
+        lines.append((name, len(some), *(f"{area_under_roc(score, torch.tensor(part, dtype=torch.bool)):.2f}"
+                                         for part in parts)))
+    return markdown_rows(("score", "rows", "true", f"subject ({TRUE_DB:.0f} dB)", "scene", "style"), lines)

@@ -1,0 +1,168 @@
+"""`toffee evaluate`: figures and truth tables on the screen or in a document, and one sentence about a bad argument."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from builder.cli import main
+from builder.cli.evaluate import JUDGE, METHOD
+from builder.prompts import TURNS
+from builder.report import write_report
+from tests.builder.report.made_folder import make_folder
+from toffee_hf.evaluation.figures import Figure
+from toffee_hf.evaluation.method import COLUMNS
+from toffee_hf.toy.captions import POSES
+
+BAD = {
+    "count one": (["family", "--count", "1"], "--count of at least 2"),
+    "count negative": (["family", "--count", "-3"], "--count of at least 2"),
+    "count text": (["family", "--count", "many"], "invalid int value: 'many'"),
+    "group": (["family", "--only", "views,vibes"], "--only out of autoencoder, perception, "),
+    "family": (["family", "--family", "absent"], "absent lacks vae"),
+    "method count": (["method", "--count", "1"], "--count of at least 2"),
+    "method tuned": (["method", "--tuned", "-1"], "--tuned of at least 0, got 48, -1"),
+    "method family": (["method", "--family", "absent"], "absent lacks vae"),
+    "judge absent": (["judge", "absent"], "absent holds no rows with scores; build some"),
+    "judge empty": (["judge", "empty"], "empty holds no rows with scores; build some"),
+    "judge nothing": (["judge"], "required: DIR"),
+    "nothing": ([], "required: WHAT"),
+    "option": (["family", "--docks", "docs"], "unrecognized arguments"),
+}
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+def status(*arguments):
+    try:
+        return main(["evaluate", *map(str, arguments)])
+    except SystemExit as err:  # argparse
+        return err.code
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_argument_is_one_sentence(place, capsys, name):
+    given, says = BAD[name]
+    assert status(*given) == 2
+    said = capsys.readouterr()
+    assert says in said.err and len(said.err.strip().splitlines()) == 1 and said.out == ""
+    assert [path.name for path in place.iterdir()] == ["empty"]
+
+
+def test_figures_are_printed(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr("toffee_hf.family.open_family", lambda name: name)
+    monkeypatch.setattr("toffee_hf.evaluation.measure.measure",
+                        lambda *given: asked.append(given) or {"IoU": Figure(0.9, 0.01, 8)})
+    assert status("family", "--family", "mine", "--count", "8", "--only", "views,perception") == 0
+    assert asked == [("mine", 8, ("views", "perception"))]
+    assert "| IoU | 0.900 ± 0.010 | 8 |" in capsys.readouterr().out
+    assert status("family") == 0 and asked[1] == ("tiny", 304, ())
+
+
+def test_figures_are_written_where_asked(place, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr("toffee_hf.evaluation.report.write_figures", lambda *given: asked.append(given) or "the table")
+    assert status("family", "--docs", place, "--count", "20") == 0
+    assert asked == [("tiny", place, 20, ())] and capsys.readouterr().out == "the table\n"
+
+
+@pytest.mark.parametrize(("given", "tuned"), [([], 12), (["--tuned", "3"], 3), (["--tuned", "0"], 0)])
+def test_the_method_is_compared_with_its_rivals(place, monkeypatch, capsys, given, tuned):
+    method = "toffee_hf.evaluation.method"
+    scores = dict.fromkeys(COLUMNS, Figure(0.5, 0.1, 4))
+    monkeypatch.setattr("toffee_hf.family.open_family", lambda name: name)
+    monkeypatch.setattr(f"{method}.compare", lambda family, count: {("pose", "Refiner"): scores})
+    monkeypatch.setattr(f"{method}.compare_views", lambda family, count: {"View Generator": scores})
+    monkeypatch.setattr(f"{method}.compare_tuned", lambda family, people, tuning: {"DreamBooth-LoRA": scores})
+    (place / "method.md").write_text(f"<!-- {METHOD}: begin -->\n<!-- {METHOD}: end -->\n")
+    assert status("method", "--docs", ".", *given) == 0
+    said = capsys.readouterr().out
+    line = ["4"] + ["0.500 ± 0.100"] * len(COLUMNS)
+    assert cells(said, "pose: Refiner") == cells(said, "view: View Generator") == line
+    assert (f"| {tuned} subjects, 5 prompts: DreamBooth-LoRA |" in said) == (tuned > 0)
+    assert said in (place / "method.md").read_text()
+
+
+def row(index, kept, category="background", **scores):
+    """A row of a toy car, whose target is black or the truth."""
+    return {"subject_id": "toy-held-out-0004", "prompt": "a photo of a car on the beach", "category": category,
+            "reason": "kept" if kept else "seam", "target": Image.new("RGB", (128, 128)),
+            "scores": {"seg_dino": index / 10, "outside": None if index % 2 else 0.0, **scores}}
+
+
+@pytest.fixture
+def four_rows(monkeypatch):
+    """Rows 0 to 3 of which the last two are true; 1 and 3 are kept."""
+    rows = [row(0, False), row(1, True), row(2, False, "style"), row(3, True)]
+    monkeypatch.setattr("toffee_hf.evaluation.judged.rows_of", lambda folder: iter(rows))
+    monkeypatch.setattr("toffee_hf.evaluation.judged.psnr_inside",
+                        lambda x, truth, mask: torch.tensor([10.0, 11.0, 20.0, 22.0]))
+    answers = {"scene": ["beach"] * 4, "style": ["photo", "oil", "photo", "photo"]}
+    family = SimpleNamespace(classifier=SimpleNamespace(answers=lambda x: answers))
+    monkeypatch.setattr("toffee_hf.family.open_family", lambda name: family)
+    return rows
+
+
+def cells(text, first):
+    """The cells of the table row that begins with `first`."""
+    [line] = [line for line in text.splitlines() if line.startswith(f"| {first} |")]
+    return [cell.strip() for cell in line.strip("|").split("|")][1:]
+
+
+def test_the_judge_is_held_against_the_truth(four_rows, capsys):
+    assert status("judge", "some/rows") == 0
+    said = capsys.readouterr().out
+    assert said.startswith("rows: 4 rows\n")
+    assert cells(said, "category") == ["rows", "true", "kept", "precision", "recall", "median dB in the mask"]
+    assert cells(said, "all") == ["4", "0.50", "0.50", "0.50", "0.50", "11.0"]
+    assert cells(said, "background") == ["3", "0.33", "0.67", "0.50", "1.00", "11.0"]
+    assert cells(said, "style") == ["1", "1.00", "0.00", "0.00", "0.00", "20.0"]
+    assert cells(said, "score") == ["rows", "true", "subject (15 dB)", "scene", "style"]
+    assert cells(said, "seg_dino") == ["4", "1.00", "1.00", "nan", "0.67"]
+    assert cells(said, "outside") == ["2", "0.50", "0.50", "nan", "nan"], "of the rows that have it"
+
+
+def test_a_score_that_no_row_has_is_told_as_such(four_rows, capsys):
+    for made in four_rows:
+        made["scores"]["view_dino"] = None
+    assert status("judge", "some/rows") == 0
+    assert cells(capsys.readouterr().out, "view_dino") == ["0", "nan", "nan", "nan", "nan"]
+
+
+def test_the_tables_go_between_the_markers_of_the_thresholds(four_rows, place, capsys):
+    document = place / "docs" / "thresholds.md"
+    document.parent.mkdir()
+    document.write_text(f"top\n<!-- {JUDGE}: begin -->\nold\n<!-- {JUDGE}: end -->\nbottom\n")
+    assert status("judge", "some/rows", "--docs", "docs") == 0
+    text = capsys.readouterr().out
+    assert document.read_text() == f"top\n<!-- {JUDGE}: begin -->\n{text}<!-- {JUDGE}: end -->\nbottom\n"
+
+
+def test_a_document_without_markers_is_one_sentence(four_rows, place, capsys):
+    assert status("judge", "some/rows", "--docs", ".") == 2
+    assert f"thresholds.md has no lines <!-- {JUDGE}: begin -->" in capsys.readouterr().err
+
+
+def test_rows_of_other_subjects_are_refused(place, monkeypatch, capsys):
+    monkeypatch.setattr("toffee_hf.family.open_family", lambda name: None)
+    write_report(make_folder(place / "photos", {"generation": 2}, shards=1))
+    assert status("judge", "photos") == 2
+    said = capsys.readouterr()
+    assert "the truth is known of toy subjects and prompts only, got 'subject-" in said.err and said.out == ""
+
+
+def test_the_judge_turns_by_what_prompts_say(four_rows, monkeypatch):
+    seen = []
+    monkeypatch.setattr("toffee_hf.evaluation.judged.judged",
+                        lambda rows, family, turns: seen.append(turns) or [])
+    assert status("judge", "some/rows") == 2, "no rows"
+    assert {POSES[name]: turn for name, turn in seen[0].items()} == dict(TURNS)
+    assert not any(math.isclose(turn, 0) for turn in seen[0].values())

@@ -1,0 +1,56 @@
+"""Drafts of pool rows: drawn once by the base, found again by their row."""
+
+import numpy as np
+import pytest
+import torch
+
+from toffee_hf.training.diffusion import draw_drafts
+from toffee_hf.training.pool import Pool
+
+
+@pytest.fixture
+def drawn(copied):
+    """The pool with drafts of rows 2, 5 and 9, which are their numbers all over."""
+    rows = np.array([2, 5, 9])
+    np.save(copied.folder / "draft_rows.npy", rows)
+    np.save(copied.folder / "draft_latents.npy", np.ones((3, 4, 16, 16), np.float16) * rows[:, None, None, None])
+    return Pool(copied.folder)
+
+
+def test_a_draft_is_found_by_its_row(drawn):
+    index = torch.tensor([5, 0, 11, 9, 5, 2, 3])
+    latents, has = drawn.drafts(index)
+    assert latents.shape == (7, 4, 16, 16) and latents.dtype == torch.float32
+    assert has.tolist() == [True, False, False, True, True, True, False]
+    assert latents.amax((1, 2, 3)).tolist() == latents.amin((1, 2, 3)).tolist() == [5, 0, 0, 9, 5, 2, 0]
+
+
+def test_a_pool_without_drafts_has_none(toys):
+    latents, has = toys.drafts(torch.tensor([3, 4]))
+    assert latents.shape == (2, 4, 16, 16) and latents.abs().max() == 0 and not has.any()
+
+
+def test_the_base_draws_some_rows(copied, family):
+    draw_drafts(copied, family.draft_pipeline, 2, 0)
+    rows, latents = (np.load(copied.folder / f"draft_{name}.npy") for name in ("rows", "latents"))
+    assert len(set(rows.tolist())) == 2 and (np.diff(rows) > 0).all() and rows[0] >= 0 and rows[-1] < len(copied)
+    assert latents.shape == (2, 4, 16, 16) and latents.dtype == np.float16 and np.isfinite(latents).all()
+    found, has = Pool(copied.folder).drafts(torch.from_numpy(rows).flip(0))
+    assert has.all() and torch.equal(found, torch.from_numpy(latents).flip(0).float())
+    draw_drafts(copied, family.draft_pipeline, 2, 0)
+    assert np.array_equal(np.load(copied.folder / "draft_latents.npy"), latents), "one seed, one set of drafts"
+
+
+def test_no_more_rows_are_drawn_than_there_are(copied):
+    asked = []
+
+    class Pipeline:
+        def __call__(self, words, picture, **settings):
+            asked.append((words, picture, settings))
+            return type("Found", (), {"images": torch.zeros(len(words), 4, 16, 16)})
+
+    draw_drafts(copied, Pipeline(), 99, 0)
+    assert np.load(copied.folder / "draft_rows.npy").tolist() == list(range(12))
+    ((words, picture, settings),) = asked
+    assert all(copied.people[i // 4].class_name in line for i, line in enumerate(words))
+    assert picture.shape == (12, 3, 128, 128) and (settings["height"], settings["width"]) == (128, 128)

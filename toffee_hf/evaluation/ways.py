@@ -1,0 +1,85 @@
+"""Ways to make a picture of a subject, the method among them, under true masks and depth. B batch, H, W pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from toffee_hf.evaluation.heldout import Pictures
+from toffee_hf.family import Family
+from toffee_hf.perception.depth import control_picture, estimate_depth
+from toffee_hf.pipelines.pipeline_toffee_refiner import box_to_box, mask_box, warp
+
+DRAFT_STEPS, DRAFT_GUIDANCE = 12, 2.0
+REFINE = {"strength": 0.9, "num_inference_steps": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Drafts:
+    """Drafts (B, 3, H, W) in [-1, 1] and their latents (B, C, h, w)."""
+
+    x: Tensor
+    latents: Tensor
+
+
+def generators(shown: Pictures) -> list[torch.Generator]:
+    """One generator a subject, so that a figure does not depend on the batch."""
+    return [torch.Generator().manual_seed(subject.index) for subject in shown.subjects]
+
+
+def text_to_image(family: Family, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+    """The base model alone: (B, 3, H, W) in [-1, 1]."""
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline(
+        vae=family.vae, text_encoder=family.text_encoder, tokenizer=family.tokenizer, unet=family.unet,
+        scheduler=family.scheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    size = family.vae.config.sample_size
+    found: Tensor = pipeline(list(prompts), num_inference_steps=DRAFT_STEPS, guidance_scale=DRAFT_GUIDANCE, height=size,
+                     width=size, generator=[torch.Generator().manual_seed(s) for s in seeds], output_type="pt").images
+    return found * 2 - 1
+
+
+def drafts(family: Family, posed: Pictures, prompts: list[str]) -> Drafts:
+    """Text to image under the depth of `posed`."""
+    picture = control_picture(posed.depth, posed.mask)
+    latents = family.draft_pipeline(
+        prompts, picture, num_inference_steps=DRAFT_STEPS, guidance_scale=DRAFT_GUIDANCE, generator=generators(posed),
+        output_type="latent", height=picture.shape[-2], width=picture.shape[-1]).images
+    return Drafts(family.vae.pictures(latents).clamp(-1, 1), latents)
+
+
+def pasted(draft: Drafts, posed: Pictures, reference: Pictures) -> Tensor:
+    """The reference's subject laid onto the draft by the boxes of the masks, (B, 3, H, W)."""
+    lay = box_to_box(mask_box(posed.mask), mask_box(reference.mask))
+    seen = warp(reference.mask, lay)
+    return draft.x * (1 - seen) + warp(reference.x * reference.mask, lay)
+
+
+def refined(family: Family, draft: Drafts, posed: Pictures, reference: Pictures, prompts: list[str], **settings: Any
+            ) -> Tensor:
+    """The draft after the Refiner, (B, 3, H, W) in [-1, 1]; `settings` override the recipe's."""
+    found: Tensor = family.refiner_pipeline(prompts, draft.x, posed.mask, reference.x, reference.mask,
+                                            draft_latents=draft.latents, generator=generators(posed),
+                                            output_type="pt", **{**REFINE, **settings}).images
+    return found * 2 - 1
+
+
+def views(family: Family, shown: Pictures, turns: list[float], *, in_space: bool = True, **settings: Any) -> Tensor:
+    """New views of the shown subjects, (B, 3, H, W) in [-1, 1], by their estimated depth or without any."""
+    depth = estimate_depth(family.depth, shown.x) if in_space else None
+    found: Tensor = family.view_pipeline(
+        [f"a photo of a {name}" for name in shown.names], shown.x, shown.mask, turns, depth,
+        generator=generators(shown), output_type="pt", **settings).images
+    return found * 2 - 1
+
+
+def through_autoencoder(family: Family, x_B3HW: Tensor) -> Tensor:
+    """What the autoencoder leaves of pictures in [-1, 1]."""
+    found: Tensor = family.vae.pictures(family.vae.latents(x_B3HW))
+    return found.clamp(-1, 1)
