@@ -50,7 +50,7 @@ def evaluate_family(arguments: argparse.Namespace) -> int:
     if arguments.docs is not None:
         print(write_figures(arguments.family, arguments.docs, arguments.count, only))
     else:
-        print(table(measure(open_family(arguments.family), arguments.count, only)))
+        print(table(measure(open_family(arguments.family, "cpu"), arguments.count, only)))
     return 0
 
 
@@ -59,13 +59,15 @@ def evaluate_method(arguments: argparse.Namespace) -> int:
     from toffee_hf.errors import InputError
     from toffee_hf.evaluation.dreambooth import Tuning
     from toffee_hf.evaluation.method import compare, compare_tuned, compare_views, comparison_table
-    from toffee_hf.evaluation.report import rewrite
+    from toffee_hf.evaluation.report import marked, rewrite
     from toffee_hf.family import open_family
 
     if arguments.count < 2 or arguments.tuned < 0:
         raise InputError("evaluate method needs --count of at least 2 and --tuned of at least 0, got "
                          f"{arguments.count}, {arguments.tuned}")
-    family = open_family(arguments.family)
+    if arguments.docs is not None:
+        marked(arguments.docs / "method.md", METHOD)
+    family = open_family(arguments.family, "cpu")
     rows = {f"{kind}: {way}": found for (kind, way), found in compare(family, arguments.count).items()}
     rows |= {f"view: {way}": found for way, found in compare_views(family, arguments.count).items()}
     if arguments.tuned:
@@ -82,12 +84,14 @@ def evaluate_judge(arguments: argparse.Namespace) -> int:
     """Print precision, recall and the ROC of every score; write them if asked."""
     from toffee_hf.errors import InputError
     from toffee_hf.evaluation.judged import judged, rows_of
-    from toffee_hf.evaluation.report import rewrite
+    from toffee_hf.evaluation.report import marked, rewrite
     from toffee_hf.family import open_family
 
+    if arguments.docs is not None:
+        marked(arguments.docs / "thresholds.md", JUDGE)
     turns = {"left": TURNS[0][1], "right": TURNS[1][1]}
     try:
-        rows = judged(rows_of(arguments.folder), open_family("tiny"), turns)
+        rows = judged(rows_of(arguments.folder), open_family("tiny", "cpu"), turns)
     except ValueError as err:
         raise InputError(str(err)) from err
     if not rows:

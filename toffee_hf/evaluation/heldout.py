@@ -17,7 +17,7 @@ from toffee_hf.toy.world import Split, ToySubject, reference_shot, toy_shot, toy
 
 POSE_TURN = 1.1                       # radians of a pose prompt
 SURFACES = ("striped", "polka-dot", "checkered", "zigzag", "wooden", "marble", "golden")
-JITTER_TURN, JITTER_SIZE, JITTER_SHIFT = 0.3, 0.12, 0.1     # radians; part of the size; part of the frame
+JITTER_TURN, JITTER_SIZE, JITTER_SHIFT = 0.3, 0.12, 0.05     # radians; part of the size; part of the frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,8 @@ def jittered(people: list[ToySubject]) -> Pictures:
 
 def _jittered(shot: Shot, choice: random.Random) -> Shot:
     camera = shot.camera
-    shift = (camera.shift[0] + choice.uniform(-JITTER_SHIFT, JITTER_SHIFT) / 2,
-             camera.shift[1] + choice.uniform(-JITTER_SHIFT, JITTER_SHIFT) / 2)
+    shift = (camera.shift[0] + choice.uniform(-JITTER_SHIFT, JITTER_SHIFT),
+             camera.shift[1] + choice.uniform(-JITTER_SHIFT, JITTER_SHIFT))
     return replace(shot, camera=replace(camera, yaw=camera.yaw + choice.uniform(-JITTER_TURN, JITTER_TURN), shift=shift,
                                         distance=camera.distance * (1 + choice.uniform(-JITTER_SIZE, JITTER_SIZE))))
 
@@ -92,7 +92,7 @@ def turned_by(people: list[ToySubject], turns: list[float]) -> Pictures:
 def asked(people: list[ToySubject], kind: str, variant: str = "") -> Asked:
     """What each subject is asked to become; another variant is another prompt.
 
-    kind: `photo` (another scene), `style` (and another style), `pose` (and turned to a side), `colour` or `texture`
+    kind: `photo` (any scene), `style` (and another style), `pose` (and turned to a side), `colour` or `texture`
     (and in another colour or surface). Only pose changes the camera.
     """
     wishes = [_asked(subject, kind, random.Random(f"asked/{kind}/{subject.index}{variant}")) for subject in people]

@@ -55,6 +55,8 @@ def compare(family: Family, count: int, kinds: tuple[str, ...] = KINDS) -> dict[
         people = subjects("held-out", first, min(BATCH, count - first))
         for kind in kinds:
             able = [p for p in people if kind != "colour" or p.design.name not in MATERIALS]   # wood has no colour
+            if not able:
+                continue
             task = task_of(family, able, kind)
             for way, x, seconds in ways(family, task):
                 found.setdefault((kind, way), []).append(scores(family, task, x, seconds))

@@ -26,8 +26,8 @@ SHOWN = range(8, 16)                  # held-out subjects on the sheets
 
 def write_figures(family: Path | str, docs: Path, count: int = 304, only: tuple[str, ...] = ()) -> str:
     """Measure a family; write figures and costs into docs/method.md and sheets into docs/tiny; returns the tables."""
-    _marked(docs / "method.md", FIGURES)
-    opened = open_family(str(family))
+    marked(docs / "method.md", FIGURES)
+    opened = open_family(str(family), "cpu")
     text = table(measure(opened, count, only))
     costs = opened.folder / "training.json"
     if costs.exists():
@@ -47,12 +47,12 @@ def table(found: Mapping[str, Figure], heading: tuple[str, str] = ("what", "figu
 
 def rewrite(path: Path, section: str, text: str) -> None:
     """Replace what stands between the `section` markers of a Markdown file. Raises InputError where they lack."""
-    begin, end, before, after = _marked(path, section)
+    begin, end, before, after = marked(path, section)
     path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
-def _marked(path: Path, section: str) -> tuple[str, str, str, str]:
-    """The markers of a section, and what stands before and after them."""
+def marked(path: Path, section: str) -> tuple[str, str, str, str]:
+    """The markers of a section, and what stands before and after them. Raises InputError where they lack."""
     begin, end = f"<!-- {section}: begin -->", f"<!-- {section}: end -->"
     whole = path.read_text(encoding="utf-8") if path.exists() else ""
     before, found, rest = whole.partition(begin)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import random
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,11 +62,15 @@ def render_pairs(folder: Path, count: int, workers: int) -> None:
     """Render `count` pairs of training subjects into the arrays of `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        found = list(pool.map(partial(pair, "train"), range(count), chunksize=16))
-    pictures, masks, coords = (torch.stack(values) for values in zip(*found, strict=True))
-    np.save(folder / "pictures.npy", (pictures * 255).round().byte().numpy())
-    np.save(folder / "masks.npy", (masks * 255).round().byte().numpy())
-    np.save(folder / "coords.npy", coords.half().numpy())
+        found = list(pool.map(_stored, range(count), chunksize=16))
+    for name, values in zip(("pictures", "masks", "coords"), zip(*found, strict=True), strict=True):
+        np.save(folder / f"{name}.npy", np.stack(values))
+
+
+def _stored(index: int) -> tuple[np.ndarray[Any, Any], ...]:
+    """Training pair `index` as it is kept; arrays, since tensors of another process hold a file open each."""
+    pictures, masks, coords = pair("train", index)
+    return (pictures * 255).round().byte().numpy(), (masks * 255).round().byte().numpy(), coords.half().numpy()
 
 
 def open_pairs(folder: Path, index: Tensor) -> Pairs:

@@ -129,8 +129,11 @@ def draw_drafts(pool: Pool, pipeline: StableDiffusionControlNetPipeline, count: 
             [pool.caption(i, choice) for i in index.tolist()], picture, num_inference_steps=10, guidance_scale=2.0,
             generator=[torch.Generator().manual_seed(i) for i in index.tolist()], output_type="latent",
             height=SIZE_PX, width=SIZE_PX).images.half())
-    np.save(pool.folder / "draft_latents.npy", torch.cat(latents).numpy())
-    np.save(pool.folder / "draft_rows.npy", rows.numpy())
+    for name, values in (("draft_latents", torch.cat(latents).numpy()), ("draft_rows", rows.numpy())):
+        part = pool.folder / f"{name}.part"
+        with part.open("wb") as file:
+            np.save(file, values)
+        part.rename(part.with_suffix(".npy"))
 
 
 def train_refiner(model: ToffeeRefinerUNet, pool: Pool, captions: Captions, autoencoder: Any, encoder: Dinov2Model,

@@ -271,7 +271,7 @@ def state_of(folder: Path) -> State | None:
     try:
         with safe_open(path, "pt") as opened:
             said = opened.metadata() or {}
-        return State(int(said["step"]), float(said["seconds"]), said.get("fingerprint", ""))
+        return State(int(said["step"]), float(said.get("seconds", 0)), said.get("fingerprint", ""))
     except (SafetensorError, KeyError, ValueError) as err:
         raise InputError(f"{path} is no checkpoint ({err}); remove it to begin anew, or give another folder") from err
 

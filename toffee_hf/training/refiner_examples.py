@@ -107,11 +107,12 @@ def altered(photo: Tensor, mask: Tensor, depth: Tensor | None, generator: torch.
     """The subject on grey, relit and moved, then laid back by the boxes of the masks: (B, 3, H, W), (B, 1, H, W).
 
     Of those that move at all, most are also turned in space by their depth, which hides a part of them; without depth
-    they are neither turned nor shaded. The light
-    changes as much as it does between scenes: about 19 dB in the median (measured on true renders: 19.1 dB).
+    they are neither turned nor shaded. The light changes as much as it does between scenes: about 19 dB in the median
+    (measured on true renders: 19.1 dB).
     """
     if depth is not None:
         photo = shaded(photo, mask, depth, generator)
+    own = mask_box(mask)
     u = torch.rand(6, len(photo), generator=generator) * 2 - 1
     kind = torch.rand(len(photo), generator=generator)
     still = kind < 0.5
@@ -122,7 +123,7 @@ def altered(photo: Tensor, mask: Tensor, depth: Tensor | None, generator: torch.
     c, s = size * angle.cos(), size * angle.sin()
     moved = torch.stack([torch.stack([c, -s, shift[0]], -1), torch.stack([s, c, shift[1]], -1)], 1)
     cut, seen = warp(photo * mask, moved), warp(mask, moved)
-    lay = box_to_box(mask_box(mask), mask_box(seen))
+    lay = box_to_box(own, mask_box(seen))
     return relit(warp(cut, lay), generator), warp(seen, lay)
 
 

@@ -160,9 +160,11 @@ class _Desk:
 
     def begin(self, model: Any, member: str) -> Any:
         """A new model, with the weights of that member of the family to start from, if there is one."""
-        if self.budget.start is not None:
-            known = type(model).from_pretrained(self.budget.start / member)
-            model.load_state_dict(known.state_dict())
+        if self.budget.start is not None and (self.budget.start / member).is_dir():
+            known = type(model).from_pretrained(self.budget.start / member).state_dict()
+            if {k: v.shape for k, v in known.items()} != {k: v.shape for k, v in model.state_dict().items()}:
+                raise InputError(f"{self.budget.start / member} is of another shape than this version's; train it anew")
+            model.load_state_dict(known)
         return model
 
     def save(self, model: Any, name: str) -> None:

@@ -58,7 +58,7 @@ def test_a_bad_argument_is_one_sentence(place, capsys, name):
 
 def test_figures_are_printed(monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr("toffee_hf.family.open_family", lambda name: name)
+    monkeypatch.setattr("toffee_hf.family.open_family", lambda name, device=None: name)
     monkeypatch.setattr("toffee_hf.evaluation.measure.measure",
                         lambda *given: asked.append(given) or {"IoU": Figure(0.9, 0.01, 8)})
     assert status("family", "--family", "mine", "--count", "8", "--only", "views,perception") == 0
@@ -78,7 +78,7 @@ def test_figures_are_written_where_asked(place, monkeypatch, capsys):
 def test_the_method_is_compared_with_its_rivals(place, monkeypatch, capsys, given, tuned):
     method = "toffee_hf.evaluation.method"
     scores = dict.fromkeys(COLUMNS, Figure(0.5, 0.1, 4))
-    monkeypatch.setattr("toffee_hf.family.open_family", lambda name: name)
+    monkeypatch.setattr("toffee_hf.family.open_family", lambda name, device=None: name)
     monkeypatch.setattr(f"{method}.compare", lambda family, count: {("pose", "Refiner"): scores})
     monkeypatch.setattr(f"{method}.compare_views", lambda family, count: {"View Generator": scores})
     monkeypatch.setattr(f"{method}.compare_tuned", lambda family, people, tuning: {"DreamBooth-LoRA": scores})
@@ -107,7 +107,7 @@ def four_rows(monkeypatch):
                         lambda x, truth, mask: torch.tensor([10.0, 11.0, 20.0, 22.0]))
     answers = {"scene": ["beach"] * 4, "style": ["photo", "oil", "photo", "photo"]}
     family = SimpleNamespace(classifier=SimpleNamespace(answers=lambda x: answers))
-    monkeypatch.setattr("toffee_hf.family.open_family", lambda name: family)
+    monkeypatch.setattr("toffee_hf.family.open_family", lambda name, device=None: family)
     return rows
 
 
@@ -152,7 +152,7 @@ def test_a_document_without_markers_is_one_sentence(four_rows, place, capsys):
 
 
 def test_rows_of_other_subjects_are_refused(place, monkeypatch, capsys):
-    monkeypatch.setattr("toffee_hf.family.open_family", lambda name: None)
+    monkeypatch.setattr("toffee_hf.family.open_family", lambda name, device=None: None)
     write_report(make_folder(place / "photos", {"generation": 2}, shards=1))
     assert status("judge", "photos") == 2
     said = capsys.readouterr()

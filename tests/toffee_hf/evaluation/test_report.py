@@ -64,7 +64,7 @@ def measured(tmp_path, monkeypatch):
     calls = []
     family = SimpleNamespace(folder=tmp_path / "family")
     family.folder.mkdir()
-    monkeypatch.setattr(report, "open_family", lambda name: family)
+    monkeypatch.setattr(report, "open_family", lambda name, device=None: family)
     monkeypatch.setattr(report, "measure", lambda opened, count, only: calls.append((count, only)) or FOUND)
     monkeypatch.setattr(report, "write_sheets", lambda opened, folder: calls.append(folder))
     return family.folder, calls
