@@ -251,7 +251,7 @@ def random_backbone(name: str, dtype: torch.dtype = torch.float32) -> Backbone:
     told = {path.stem: json.loads(path.read_text()) for path in (CONFIGS / name).glob("*.json")}
     tokenizer = CLIPTokenizer.from_pretrained(TINY / "tokenizer", model_max_length=77)
     ends = {f"{end}_token_id": getattr(tokenizer, f"{end}_token_id") for end in ("bos", "eos", "pad")}
-    with _default_dtype(dtype):
+    with default_dtype(dtype):
         texts = [(tokenizer, _frozen(cls(CLIPTextConfig(**told[member] | ends))))
                  for cls, (_, member) in zip((CLIPTextModel, CLIPTextModelWithProjection), TEXT, strict=True)
                  if member in told]
@@ -267,7 +267,8 @@ def _no_masks(x: Tensor, names: Sequence[str]) -> Tensor:
 
 
 @contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """New weights and tensors are of this type in the block."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

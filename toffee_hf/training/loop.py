@@ -154,7 +154,8 @@ def fit(name: str, module: nn.Module, loss: Loss, schedule: Schedule, folder: Pa
                 _log(folder, name, step, schedule, terms, time.monotonic() - begun, extras)
             due = more.every > 0 and ((step + 1) % more.every == 0 or last)
             if due and more.validate is not None:
-                _validated(module, more.validate, step + 1)
+                with more.on_device():
+                    _validated(module, more.validate, step + 1)
             if due or last or time.monotonic() - saved > pause:
                 before = time.monotonic()
                 _save(folder, step + 1, before - begun, module, optimizer, average, extras)

@@ -14,7 +14,7 @@ from torch import Tensor
 from toffee_hf.errors import InputError
 from toffee_hf.models.toffee_refiner_unet import ToffeeRefinerUNet
 from toffee_hf.pipelines.pipeline_toffee_refiner import warp
-from toffee_hf.training.backbone import Backbone, TextCondition
+from toffee_hf.training.backbone import Backbone, TextCondition, default_dtype
 from toffee_hf.training.diffusion import refiner_loss
 from toffee_hf.training.pictures import Picture, Prepared
 from toffee_hf.training.refiner_examples import RefinerExample, Shown, examples_of
@@ -56,8 +56,9 @@ def train_refiner_on(photos: Sequence[Picture], backbone: Backbone, config: Refi
 
 def new_refiner(backbone: Backbone, config: RefinerConfig) -> ToffeeRefinerUNet:
     """A Refiner that starts from the base's UNet."""
-    return ToffeeRefinerUNet.from_unet(backbone.unet, feature_dim=backbone.encoder.config.hidden_size,
-                                       hint_channels=config.hint_channels, prediction_type=backbone.prediction)
+    with default_dtype(backbone.unet.dtype):
+        return ToffeeRefinerUNet.from_unet(backbone.unet, feature_dim=backbone.encoder.config.hidden_size,
+                                           hint_channels=config.hint_channels, prediction_type=backbone.prediction)
 
 
 class RefinerTask:

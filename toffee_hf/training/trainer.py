@@ -98,6 +98,8 @@ class Workshop:
         """The pictures, prepared in the folder by the main process."""
         with self.accelerator.main_process_first():
             found = prepare(pictures, self.folder / "pictures", self.size_px, self.backbone, views)
+        if self.config.lora_rank and self.config.precision == "bf16":
+            self.backbone.unet.to(torch.bfloat16)         # frozen, so half the memory costs nothing
         torch.manual_seed(self.config.seed)               # of the new layers, the same in every process
         return found
 
@@ -106,6 +108,8 @@ class Workshop:
         config, model = self.config, task.model
         if config.lora_rank:
             add_lora(model, config.lora_rank)
+        else:
+            model.float()
         if config.checkpointing:
             model.enable_gradient_checkpointing()
         settings = {"trainer": self.name, **asdict(config), "size_px": self.size_px,

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from toffee_hf.models.toffee_view_unet import ToffeeViewUNet
-from toffee_hf.training.backbone import Backbone
+from toffee_hf.training.backbone import Backbone, default_dtype
 from toffee_hf.training.diffusion import view_loss
 from toffee_hf.training.multiview import drawn_pairs, put_in_place, turns
 from toffee_hf.training.pictures import Picture, Prepared
@@ -44,8 +44,9 @@ def train_view_on(views: Sequence[Picture], backbone: Backbone, config: ViewConf
 
 def new_view_generator(backbone: Backbone, size_px: int) -> ToffeeViewUNet:
     """A View Generator for pictures of this size that starts from the base's UNet."""
-    return ToffeeViewUNet.from_unet(backbone.unet, feature_dim=2 * backbone.encoder.config.hidden_size,
-                                    patches=backbone.patch_side(size_px) ** 2, prediction_type=backbone.prediction)
+    with default_dtype(backbone.unet.dtype):
+        return ToffeeViewUNet.from_unet(backbone.unet, feature_dim=2 * backbone.encoder.config.hidden_size,
+                                        patches=backbone.patch_side(size_px) ** 2, prediction_type=backbone.prediction)
 
 
 class ViewTask:

@@ -179,6 +179,14 @@ def test_bf16_and_checkpointing_train(tmp_path, family):
     assert all(row["loss"] > 0 for kind in "rv" for row in logged(tmp_path / kind))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_lora_trains_on_bf16_weights(tmp_path, family, kind):
+    model = train(kind, family.folder, tmp_path, steps=2, every=1, precision="bf16", lora_rank=2)
+    assert model.unet.dtype == torch.bfloat16 and model.gate.weight.dtype == torch.float32
+    assert all(row["loss"] > 0 for row in logged(tmp_path)) and (tmp_path / "grids" / "000002.png").exists()
+    assert CLASSES[kind].from_pretrained(tmp_path / kind).unet.conv_in.weight.dtype == torch.float32
+
+
 def test_starts_are_redrawn_by_the_base_inside_the_subject_only(tmp_path, family):
     backbone = open_backbone(str(family.folder))
     from toffee_hf.training.pictures import prepare
