@@ -6,8 +6,9 @@ import os
 import platform
 import sys
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from toffee_hf.versions import installed_versions
 
 LIBRARIES = ("torch", "diffusers", "transformers", "pillow", "pyarrow", "numpy")
 _INSTRUCTION_SETS = (("avx512f", "avx512"), ("avx2", "avx2"), ("sve", "sve"), ("asimd", "neon"), ("sse4_2", "sse4.2"))
@@ -16,13 +17,7 @@ _INSTRUCTION_SETS = (("avx512f", "avx512"), ("avx2", "avx2"), ("sve", "sve"), ("
 @lru_cache(maxsize=1)
 def library_versions() -> dict[str, str]:
     """Versions of everything that can change a bit."""
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {"python": platform.python_version(), **installed_versions(LIBRARIES)}
 
 
 @lru_cache(maxsize=1)

@@ -71,7 +71,7 @@ def new_patches() -> Dinov2Model:
 
 def train_patches(model: Dinov2Model, pool: Pool, schedule: Schedule, folder: Path, seed: int) -> Dinov2Model:
     """Contrast patches within a picture and pictures within a batch (InfoNCE, temperatures 0.1 and 0.15)."""
-    model.head = torch.nn.Linear(192, 128)        # used in training only, dropped by `without_head`
+    model.head = torch.nn.Linear(192, 128)        # used in training only, dropped at the end
     model.embeddings.patch_embeddings.requires_grad_(False)
     side = CROP // PATCH
     pairs = len(np.load(pool.folder / "pairs" / "masks.npy", mmap_mode="r"))

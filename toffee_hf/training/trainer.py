@@ -10,7 +10,6 @@ import random
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +22,7 @@ from toffee_hf.training.loop import Extras, Schedule, fit, logged, state_of, wri
 from toffee_hf.training.lora import add_lora, merged, save_trained
 from toffee_hf.training.pictures import Picture, Prepared, prepare
 from toffee_hf.training.tracking import tracker
+from toffee_hf.versions import installed_versions
 
 CONFIG, DONE = "config.json", "training.json"
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "peft", "safetensors", "numpy")
@@ -173,7 +173,8 @@ class Workshop:
                                              "with_camera": sum(yaw == yaw for yaw in data.yaw), "skipped": left_out},
                 "steps": self.config.steps, "samples": rows[-1]["samples"],
                 "seconds": None if state is None else state.seconds, "device": device_name(self.accelerator.device),
-                "processes": self.accelerator.num_processes, "final_losses": final, "versions": versions()}
+                "processes": self.accelerator.num_processes, "final_losses": final,
+                "versions": installed_versions(LIBRARIES)}
 
     def __enter__(self) -> Workshop:
         self._made = not self.folder.exists()
@@ -237,17 +238,6 @@ def write_grid(path: Path, columns: Sequence[Tensor]) -> None:
 def device_name(device: torch.device) -> str:
     """The accelerator's name, or `cpu`."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def versions() -> dict[str, str]:
-    """Of the libraries that a training depends on, those that are installed."""
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:
