@@ -13,6 +13,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 
@@ -109,12 +110,14 @@ class ToffeeAutoencoder(ModelMixin, ConfigMixin):
         raw = z_BChw * self.std + self.mean
         return self.decode_linear(raw) + self.decoder(raw)
 
+    @apply_forward_hook
     def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
         """The latents as a distribution without spread, as pipelines expect it."""
         mean = self.latents(x)
         posterior = DiagonalGaussianDistribution(torch.cat([mean, torch.full_like(mean, -30.0)], 1), deterministic=True)
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
+    @apply_forward_hook
     def decode(self, z: Tensor, return_dict: bool = True, generator: torch.Generator | None = None
                ) -> DecoderOutput | tuple[Tensor]:
         """Pictures of latents; `generator` is accepted for the interface and not needed."""
