@@ -17,6 +17,7 @@ MASKS = ("reference_mask", "mask", "target_mask")
 # name -> what it measures; every one a float32 in [-1, 1], or null where it was not measured
 SCORES: dict[str, str] = {
     "seg_dino": "DINO similarity of the subject in the target to the subject in the reference, inside their masks",
+    "detail": "1 minus the difference of the target to what the Refiner was given, inside the subject's mask",
     "dino": "DINO similarity of the whole target to the whole reference",
     "clip_i": "CLIP similarity of the whole target to the whole reference",
     "clip_t": "CLIP similarity of the target to the prompt",

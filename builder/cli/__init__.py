@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from builder.cli import build, evaluate, plan, report, train
+    from builder.cli import build, evaluate, plan, publish, report, train
     from toffee_hf import __version__
 
     parser = Parser(prog="toffee", description=__doc__, allow_abbrev=False)
@@ -65,6 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
     report.add_parser(commands)
     train.add_parser(commands)
     evaluate.add_parser(commands)
+    publish.add_parser(commands)
     return parser
 
 

@@ -6,12 +6,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from builder.cli.evaluate_dreambench import add_dreambench_parser
+from builder.cli.evaluate_method import add_method_parsers
 from builder.prompts import TURNS
 
 if TYPE_CHECKING:
     from toffee_hf.evaluation.judged import Judged
 
-JUDGE, METHOD = "judge against truth", "method against its rivals"
+JUDGE = "judge against truth"
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,13 +26,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     family.add_argument("--docs", type=Path, default=None, metavar="DIR",
                         help="write the table into DIR/method.md and picture sheets into DIR/tiny")
     family.set_defaults(run=evaluate_family)
-    method = what.add_parser("method", help="the method against its rivals, by category of change", allow_abbrev=False)
-    method.add_argument("--family", default="tiny", metavar="FAMILY", help="`tiny` or a folder (default: %(default)s)")
-    method.add_argument("--count", type=int, default=48, metavar="N", help="subjects a category (default: %(default)s)")
-    method.add_argument("--tuned", type=int, default=12, metavar="N",
-                        help="subjects that DreamBooth-LoRA is tuned on; 0: none (default: %(default)s)")
-    method.add_argument("--docs", type=Path, default=None, metavar="DIR", help="write the tables into DIR/method.md")
-    method.set_defaults(run=evaluate_method)
+    add_method_parsers(what)
+    add_dreambench_parser(what)
     judge = what.add_parser("judge", help="the rows of a build from toy subjects against the truth", allow_abbrev=False)
     judge.add_argument("folder", type=Path, metavar="DIR", help="what `toffee build --subjects toy:…` wrote")
     judge.add_argument("--docs", type=Path, default=None, metavar="DIR", help="write the tables into DIR/thresholds.md")
@@ -41,8 +38,7 @@ def evaluate_family(arguments: argparse.Namespace) -> int:
     """Print the figures; write them if asked."""
     from toffee_hf.errors import InputError
     from toffee_hf.evaluation.measure import GROUPS, measure
-    from toffee_hf.evaluation.report import table, write_figures
-    from toffee_hf.family import open_family
+    from toffee_hf.evaluation.report import open_measured, table, write_figures
 
     only = tuple(name for name in arguments.only.split(",") if name)
     if arguments.count < 2 or any(name not in GROUPS for name in only):
@@ -50,33 +46,7 @@ def evaluate_family(arguments: argparse.Namespace) -> int:
     if arguments.docs is not None:
         print(write_figures(arguments.family, arguments.docs, arguments.count, only))
     else:
-        print(table(measure(open_family(arguments.family, "cpu"), arguments.count, only)))
-    return 0
-
-
-def evaluate_method(arguments: argparse.Namespace) -> int:
-    """Print the comparison; write it if asked."""
-    from toffee_hf.errors import InputError
-    from toffee_hf.evaluation.dreambooth import Tuning
-    from toffee_hf.evaluation.method import compare, compare_tuned, compare_views, comparison_table
-    from toffee_hf.evaluation.report import marked, rewrite
-    from toffee_hf.family import open_family
-
-    if arguments.count < 2 or arguments.tuned < 0:
-        raise InputError("evaluate method needs --count of at least 2 and --tuned of at least 0, got "
-                         f"{arguments.count}, {arguments.tuned}")
-    if arguments.docs is not None:
-        marked(arguments.docs / "method.md", METHOD)
-    family = open_family(arguments.family, "cpu")
-    rows = {f"{kind}: {way}": found for (kind, way), found in compare(family, arguments.count).items()}
-    rows |= {f"view: {way}": found for way, found in compare_views(family, arguments.count).items()}
-    if arguments.tuned:
-        tuned = compare_tuned(family, arguments.tuned, Tuning())
-        rows |= {f"{arguments.tuned} subjects, 5 prompts: {way}": found for way, found in tuned.items()}
-    text = comparison_table(rows)
-    print(text)
-    if arguments.docs is not None:
-        rewrite(arguments.docs / "method.md", METHOD, text)
+        print(table(measure(open_measured(arguments.family, only), arguments.count, only)))
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from builder.cli.train_editor import add_editor
 from builder.cli.train_models import add_trainers
 from builder.machine import cpu_cores
 
@@ -13,6 +14,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser("train", help="train models", allow_abbrev=False)
     models = parser.add_subparsers(metavar="MODEL", required=True, parser_class=type(parser))
     add_trainers(models)
+    add_editor(models)
     tiny = models.add_parser("tiny", help="every model of the embedded recipe, from the toy world", allow_abbrev=False)
     add = tiny.add_argument
     add("--minutes", type=float, default=90.0, metavar="M",

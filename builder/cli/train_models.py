@@ -25,6 +25,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", default="toy:train", metavar="DIR|DATASET|toy:train",
         help="photos in class folders or with metadata.csv, MVImgNet's folders, a dataset with image and class_name, "
         "subject_id, mask, yaw, or toys (default: %(default)s)")  # fmt: skip
+    add_settings(parser)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """What every trainer is told beside its data."""
+    add = parser.add_argument
     add("--base", default="tiny", metavar="tiny|sd21|sdxl|ID",
         help="text-to-image model to start from: also a Hub id or a folder (default: %(default)s)")
     add("--output", type=folder, required=True, metavar="DIR",
@@ -46,7 +52,7 @@ def train_refiner(arguments: argparse.Namespace) -> int:
     from builder.training_data import photos_of
     from toffee_hf.training.refiner import RefinerConfig, train_refiner_on
 
-    return _train(arguments, "refiner", photos_of, lambda data: RefinerConfig(**_settings(arguments)), train_refiner_on)
+    return _train(arguments, "refiner", photos_of, lambda data: RefinerConfig(**settings(arguments)), train_refiner_on)
 
 
 def train_view_generator(arguments: argparse.Namespace) -> int:
@@ -55,12 +61,13 @@ def train_view_generator(arguments: argparse.Namespace) -> int:
     from toffee_hf.training.view_generator import ViewConfig, train_view_on
 
     def config(data: Any) -> ViewConfig:
-        return ViewConfig(**_settings(arguments), same_place=data is not None and data.same_place)
+        return ViewConfig(**settings(arguments), same_place=data is not None and data.same_place)
 
     return _train(arguments, "view", views_of, config, train_view_on)
 
 
-def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+def settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Of a TrainConfig."""
     return {"steps": arguments.steps, "batch_size": arguments.batch_size, "learning_rate": arguments.learning_rate,
             "size_px": arguments.size_px, "lora_rank": arguments.lora_rank or 0, "seed": arguments.seed,
             "precision": arguments.precision, "every": arguments.every, "checkpointing": arguments.checkpointing}

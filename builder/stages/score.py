@@ -37,7 +37,8 @@ class Score:
 
     family: str
     name: str = "score"
-    reads: frozenset[str] = frozenset({"shown", "shown_mask", "target", "target_mask", "source", "mask", "scores"})
+    reads: frozenset[str] = frozenset({"shown", "shown_mask", "posed", "posed_mask", "target", "target_mask", "source",
+                                       "mask", "scores"})
     writes: frozenset[str] = frozenset({"reference", "reference_mask", "scores"})
 
     def run(self, batch: Batch) -> Batch:
@@ -53,6 +54,8 @@ class Score:
             batch,
             seg_dino=s.subject_similarity(dino, means, target, plane(batch["target_mask"], family.device), shown,
                                           plane(batch["shown_mask"], family.device)),
+            detail=s.detail_similarity(target, pixels(batch["posed"], family.device),
+                                       plane(batch["posed_mask"], family.device)),
             dino=s.cosine(s.dino_images(dino, target), s.dino_images(dino, shown)),
             clip_i=s.cosine(image, s.clip_images(clip, shown)),
             clip_t=s.cosine(image, s.clip_texts(clip, family.tokenizer, [pair.prompt for pair in batch.pairs])),

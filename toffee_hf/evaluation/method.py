@@ -1,116 +1,203 @@
 """The method against its rivals on held-out subjects, by category of change: quality, identity, text, cost.
 
 B batch, H, W pixels. Drafts are drawn under true masks and depth for all ways alike; *pose* targets follow a new view
-by the View Generator, as they do when a dataset is built.
+by the View Generator, as they do when a dataset is built. Seconds are those of one thread.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from toffee_hf.evaluation.dreambooth import Tuning, dreambooth
-from toffee_hf.evaluation.figures import Figure, psnr_inside, ssim_inside
-from toffee_hf.evaluation.heldout import Asked, Pictures, asked, pictures, references, subjects, turned_by
+from toffee_hf.evaluation.figures import psnr_inside, ssim_inside
+from toffee_hf.evaluation.heldout import Asked, Pictures, asked, jittered, pictures, references, subjects, turned_by
 from toffee_hf.evaluation.measure import BATCH, VIEW_TURN
-from toffee_hf.evaluation.report import markdown_rows
 from toffee_hf.evaluation.ways import Drafts, drafts, pasted, refined, through_autoencoder, views
 from toffee_hf.family import Family
 from toffee_hf.perception import similarity
 from toffee_hf.perception.depth import estimate_depth
 from toffee_hf.perception.masks import subject_masks
-from toffee_hf.pipelines.pipeline_toffee_refiner import LUMINANCE, blurred
+from toffee_hf.pipelines.pipeline_toffee_refiner import LUMINANCE, blurred, box_to_box, mask_box, warp
 from toffee_hf.toy.designs import MATERIALS
+from toffee_hf.toy.world import ToySubject
 
 KINDS = ("photo", "style", "pose", "colour", "texture")
+JITTERED, VIEW, TUNED = "photo, jittered reference", "view", "tuned subjects"
+GROUPS = ("photo", JITTERED, *KINDS[1:], VIEW, TUNED)
+MANY = ("photo", "style", VIEW)       # groups with targets to reach: every subject; the others: a quarter of them
 TRANSFERS = {"colour": "pattern", "texture": "palette"}
 COLUMNS = ("PSNR", "SSIM", "Seg-DINO", "CLIP-T", "style", "copy", "seconds")
-PROMPTS_TUNED = 5                     # that share one tuning
+REFERENCE, RELIT, STEPS = "reference", "pasted and relit", "tuning steps"
+TUNED_KINDS = ("photo", "style", "photo", "style", "photo")     # of the prompts that share one tuning
 LIGHT_PX = 24                         # reach of the blur that tells light from paint
-Scores = dict[str, Tensor]            # of COLUMNS, one value a picture
+Values = dict[str, list[float]]       # of COLUMNS, one a pair; DreamBooth-LoRA has STEPS besides
+Made = tuple[str, Tensor, float]      # a way, its pictures (B, 3, H, W) in [-1, 1], and seconds a picture
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one process compares at a time: `count` held-out subjects of one group, from `first`."""
+
+    group: str
+    first: int
+    count: int
+    tuning: Tuning | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Pairs of one group. subjects: held-out numbers, which are also the seeds; values: by way; pictures: by way,
+    (B, H, W, 3) uint8; the first row is the reference."""
+
+    group: str
+    subjects: list[int]
+    prompts: list[str]
+    values: dict[str, Values]
+    pictures: dict[str, np.ndarray[Any, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One batch of one kind: references, what the target's layout follows, prompts, and the truth."""
+    """One batch. reference: what the subject is known by; source: what details are taken from, the reference or its
+    new view, made in `seconds`; posed: what the target's layout follows; prompts; the truth."""
 
     kind: str
     reference: Pictures
+    source: Pictures
     posed: Pictures
     wish: Asked
     truth: Pictures
+    seconds: float = 0.0
+
+
+def plan(count: int, tuned: int, tuning: Tuning) -> list[Part]:
+    """Parts for `count` subjects a group of MANY, a quarter in the others, `tuned` subjects tuned; slow ones first."""
+    parts = [Part(TUNED, person, 1, tuning) for person in range(tuned)]
+    for group in (*KINDS, VIEW):
+        people = count if group in MANY else max(2, count // 4)
+        parts += [Part(group, first, min(BATCH, people - first)) for first in range(0, people, BATCH)]
+    return parts
+
+
+def compare(family: Family, part: Part) -> list[Compared]:
+    """Every way's figures and pictures of a part; photo prompts also with a jittered reference."""
+    warm(family)
+    people = subjects("held-out", part.first, part.count)
+    if part.group == VIEW:
+        return [_views(family, people)]
+    if part.group == TUNED and part.tuning is not None:
+        return [_tuned(family, people[0], part.tuning)]
+    return _targets(family, people, part.group)
+
+
+@cache
+def warm(family: Family) -> None:
+    """Load the models and draw one picture, so that no way's seconds hold that."""
+    shown = references(subjects("held-out", 0, 1))
+    draft = drafts(family, shown, ["a photo"])
+    refined(family, draft, shown, shown, ["a photo"])
+    views(family, shown, [VIEW_TURN])
 
 
 @torch.no_grad()
-def compare(family: Family, count: int, kinds: tuple[str, ...] = KINDS) -> dict[tuple[str, str], dict[str, Figure]]:
-    """Figures of COLUMNS for each (kind, way), over `count` held-out subjects a kind."""
-    found: dict[tuple[str, str], list[Scores]] = {}
-    for first in range(0, count, BATCH):
-        people = subjects("held-out", first, min(BATCH, count - first))
-        for kind in kinds:
-            able = [p for p in people if kind != "colour" or p.design.name not in MATERIALS]   # wood has no colour
-            if not able:
-                continue
-            task = task_of(family, able, kind)
-            for way, x, seconds in ways(family, task):
-                found.setdefault((kind, way), []).append(scores(family, task, x, seconds))
-    return {key: {column: Figure.of(torch.cat([s[column] for s in some])) for column in COLUMNS}
-            for key, some in found.items()}
+def _targets(family: Family, people: list[ToySubject], kind: str) -> list[Compared]:
+    able = [p for p in people if kind != "colour" or p.design.name not in MATERIALS]   # wood has no colour
+    if not able:
+        return []
+    task = task_of(family, able, kind)
+    draft, draft_s = _timed(lambda: drafts(family, task.posed, task.wish.prompts))
+    tasks = [task]
+    if kind == "photo":
+        moved = jittered(able)
+        tasks.append(replace(task, kind=JITTERED, reference=moved, source=moved))
+    return [compared(family, t, ways(family, t, draft, draft_s)) for t in tasks]
 
 
-def task_of(family: Family, people: list[Any], kind: str) -> Task:
+def task_of(family: Family, people: list[ToySubject], kind: str) -> Task:
+    """References, prompts of that kind and the truth; a pose is a new view, with its estimated mask and depth."""
     reference, wish = references(people), asked(people, kind)
     truth = pictures(wish.become, wish.shots)
-    posed = reference
-    if kind == "pose":
-        turns = [w.camera.yaw - r.camera.yaw for w, r in zip(wish.shots, reference.shots, strict=True)]
+    if kind != "pose":
+        return Task(kind, reference, reference, reference, wish, truth)
+    turns = [w.camera.yaw - r.camera.yaw for w, r in zip(wish.shots, reference.shots, strict=True)]
+
+    def turned() -> Pictures:
         x = views(family, reference, turns)
         mask = subject_masks(family.segmenter, family.clip, family.tokenizer, x, reference.names)
-        posed = Pictures(people, wish.shots, x, mask, estimate_depth(family.depth, x))
-    return Task(kind, reference, posed, wish, truth)
+        return Pictures(people, wish.shots, x, mask, estimate_depth(family.depth, x))
+
+    view, seconds = _timed(turned)
+    return Task(kind, reference, view, view, wish, truth, seconds)
 
 
-def ways(family: Family, task: Task) -> Iterator[tuple[str, Tensor, float]]:
-    """Each way's name, pictures (B, 3, H, W) in [-1, 1], and seconds a picture."""
-    posed, prompts, count = task.posed, task.wish.prompts, len(task.wish.prompts)
-    (draft, draft_s) = _timed(lambda: drafts(family, posed, prompts))
-    yield "draft", draft.x, draft_s / count
-    paste, paste_s = _timed(lambda: pasted(draft, posed, posed))
-    yield "reference pasted", paste, (draft_s + paste_s) / count
-    yield "pasted, light corrected", relit_paste(draft, posed), (draft_s + paste_s) / count
+def ways(family: Family, task: Task, draft: Drafts, draft_s: float) -> Iterator[Made]:
+    """What each way makes of the same drafts, which took `draft_s` in all."""
+    source, posed, prompts, count = task.source, task.posed, task.wish.prompts, len(task.wish.prompts)
+    before = draft_s + task.seconds
+    yield "draft", draft.x, before / count
+    paste, paste_s = _timed(lambda: pasted(draft, posed, source))
+    yield "reference pasted", paste, (before + paste_s) / count
+    relit, relit_s = _timed(lambda: relit_paste(draft, posed, source))
+    yield RELIT, relit, (before + relit_s) / count
     transfer = TRANSFERS.get(task.kind, "full")
-    target, refine_s = _timed(lambda: refined(family, draft, posed, posed, prompts, transfer=transfer))
-    yield "Refiner", target, (draft_s + refine_s) / count
-    yield "truth through the autoencoder", through_autoencoder(family, task.truth.x), 0.0
-    yield "truth", task.truth.x, 0.0
+    target, refine_s = _timed(lambda: refined(family, draft, posed, source, prompts, transfer=transfer))
+    yield "Refiner", target, (before + refine_s) / count
+    yield from _truths(family, task.truth)
+
+
+def _truths(family: Family, truth: Pictures) -> Iterator[Made]:
+    yield "truth through the autoencoder", through_autoencoder(family, truth.x), 0.0
+    yield "truth", truth.x, 0.0
 
 
 def _timed(make: Callable[[], Any]) -> tuple[Any, float]:
     started = time.perf_counter()
-    return make(), time.perf_counter() - started
+    made = make()
+    return made, time.perf_counter() - started
 
 
-def relit_paste(draft: Drafts, posed: Pictures) -> Tensor:
-    """The subject pasted under the draft's light: its blurred luminance takes the draft's."""
+def relit_paste(draft: Drafts, posed: Pictures, source: Pictures) -> Tensor:
+    """The subject pasted by the boxes of the masks under the draft's light: its blurred luminance takes the draft's."""
+    lay = box_to_box(mask_box(posed.mask), mask_box(source.mask))
+    seen, laid = warp(source.mask, lay), warp(source.x * source.mask, lay)
     weights = draft.x.new_tensor(LUMINANCE)[:, None, None]
 
     def light(x: Tensor) -> Tensor:
         grey = ((x + 1) / 2 * weights).sum(1, keepdim=True)
-        return blurred(grey * posed.mask, LIGHT_PX) / blurred(posed.mask, LIGHT_PX).clamp_min(1e-3)
+        return blurred(grey * seen, LIGHT_PX) / blurred(seen, LIGHT_PX).clamp_min(1e-3)
 
-    gain = ((light(draft.x) + 0.05) / (light(posed.x) + 0.05)).clamp(0.4, 2.5)
-    subject = (((posed.x + 1) / 2 * gain).clamp(0, 1) * 2 - 1) * posed.mask
-    return draft.x * (1 - posed.mask) + subject
+    gain = ((light(draft.x) + 0.05) / (light(laid) + 0.05)).clamp(0.4, 2.5)
+    return draft.x * (1 - seen) + (((laid + 1) / 2 * gain).clamp(0, 1) * 2 - 1) * seen
 
 
-def scores(family: Family, task: Task, x_B3HW: Tensor, seconds: float) -> Scores:
-    """COLUMNS of pictures; identity is that of the reference, fidelity that of the truth."""
+@torch.no_grad()
+def compared(family: Family, task: Task, made: Iterator[Made], steps: Mapping[str, int] | None = None) -> Compared:
+    """Figures and pictures of what was made. steps: of tuning, by way."""
+    values: dict[str, Values] = {}
+    drawn = {} if task.kind == VIEW else {REFERENCE: _bytes(task.reference.x)}
+    for way, x, seconds in made:
+        values[way] = {column: value.tolist() for column, value in scores(family, task, x, seconds).items()}
+        drawn[way] = _bytes(x)
+        if steps and way in steps:
+            values[way][STEPS] = [float(steps[way])] * len(x)
+    return Compared(task.kind, [s.index for s in task.reference.subjects], task.wish.prompts, values, drawn)
+
+
+def _bytes(x_B3HW: Tensor) -> np.ndarray[Any, Any]:
+    found: np.ndarray[Any, Any] = ((x_B3HW + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    return found
+
+
+def scores(family: Family, task: Task, x_B3HW: Tensor, seconds: float) -> dict[str, Tensor]:
+    """COLUMNS of pictures, (B,) each; identity is that of the reference, fidelity that of the truth."""
     truth, means = task.truth, family.domain.patch_means
     clip, dino, shown = family.clip, family.dino, task.reference
     text = similarity.clip_texts(clip, family.tokenizer, task.wish.prompts)
@@ -123,47 +210,34 @@ def scores(family: Family, task: Task, x_B3HW: Tensor, seconds: float) -> Scores
         "copy": similarity.copy_score(dino, x_B3HW, shown.x), "seconds": torch.full((len(x_B3HW),), seconds)}
 
 
-def compare_tuned(family: Family, people: int, tuning: Tuning) -> dict[str, dict[str, Figure]]:
-    """DreamBooth-LoRA and the method on the same few subjects, PROMPTS_TUNED each: three photos and two styles."""
-    found: dict[str, list[Scores]] = {}
-    for person in subjects("held-out", 0, people):
-        kinds = ("photo", "style", "photo", "style", "photo")[:PROMPTS_TUNED]
-        wish = asked([person], kinds[0])
-        for i, kind in enumerate(kinds[1:]):
-            wish = wish.and_also(asked([person], kind, f"/{i}"))
-        same = references([person] * len(wish.prompts))
-        task = Task("photo", same, same, wish, pictures(wish.become, wish.shots))
-        tuned = dreambooth(family, same, same, wish.prompts, task.truth, tuning)
-        seconds = (tuned.tuning_s + tuned.sampling_s) / len(wish.prompts)
-        with torch.no_grad():
-            rows = {"DreamBooth-LoRA": scores(family, task, tuned.x, seconds)}
-            rows |= {way: scores(family, task, x, s) for way, x, s in ways(family, task) if way in ("draft", "Refiner")}
-        for way, values in rows.items():
-            found.setdefault(way, []).append(values)
-    return {way: {column: Figure.of(torch.cat([s[column] for s in some])) for column in COLUMNS}
-            for way, some in found.items()}
+def _tuned(family: Family, person: ToySubject, tuning: Tuning) -> Compared:
+    """DreamBooth-LoRA and the method on one subject: five prompts, three photos and two styles, share its tuning."""
+    wish = asked([person], TUNED_KINDS[0])
+    for i, kind in enumerate(TUNED_KINDS[1:]):
+        wish = wish.and_also(asked([person], kind, f"/{i}"))
+    same = references([person] * len(wish.prompts))
+    task = Task(TUNED, same, same, same, wish, pictures(wish.become, wish.shots))
+    tuned = dreambooth(family, same, same, wish.prompts, task.truth, tuning)
 
+    def made() -> Iterator[Made]:
+        draft, draft_s = _timed(lambda: drafts(family, same, wish.prompts))
+        yield "DreamBooth-LoRA", tuned.x, (tuned.tuning_s + tuned.sampling_s) / len(wish.prompts)
+        yield from ways(family, task, draft, draft_s)
 
-def comparison_table(rows: Mapping[str, Mapping[str, Figure]]) -> str:
-    """Markdown: a line a way, a column a score."""
-    return markdown_rows(("way", "pairs", *COLUMNS), [(name, found["PSNR"].n, *(found[c] for c in COLUMNS))
-                                                      for name, found in rows.items()])
+    return compared(family, task, made(), {"DreamBooth-LoRA": tuned.steps})
 
 
 @torch.no_grad()
-def compare_views(family: Family, count: int, turn: float = VIEW_TURN) -> dict[str, dict[str, Figure]]:
+def _views(family: Family, people: list[ToySubject]) -> Compared:
     """The View Generator against the reference copied, turned to both sides."""
-    found: dict[str, list[Scores]] = {}
-    for first in range(0, count, BATCH):
-        people = subjects("held-out", first, min(BATCH, count - first))
-        turns = [turn if person.index % 2 else -turn for person in people]
-        shown, truth = references(people), turned_by(people, turns)
-        view, seconds = _timed(partial(views, family, shown, turns))
-        rows = {"reference copied": (shown.x, 0.0), "View Generator": (view, seconds / len(people)),
-                "truth through the autoencoder": (through_autoencoder(family, truth.x), 0.0), "truth": (truth.x, 0.0)}
-        wish = Asked([f"a photo of a {name}" for name in shown.names], truth.shots, people)
-        task = Task("view", shown, shown, wish, truth)
-        for way, (x, s) in rows.items():
-            found.setdefault(way, []).append(scores(family, task, x, s))
-    return {way: {column: Figure.of(torch.cat([s[column] for s in some])) for column in COLUMNS}
-            for way, some in found.items()}
+    turns = [VIEW_TURN if person.index % 2 else -VIEW_TURN for person in people]
+    shown, truth = references(people), turned_by(people, turns)
+    wish = Asked([f"a photo of a {name}" for name in shown.names], truth.shots, people)
+    view, seconds = _timed(lambda: views(family, shown, turns))
+
+    def made() -> Iterator[Made]:
+        yield "reference copied", shown.x, 0.0
+        yield "View Generator", view, seconds / len(people)
+        yield from _truths(family, truth)
+
+    return compared(family, Task(VIEW, shown, shown, shown, wish, truth), made())

@@ -22,12 +22,13 @@ from toffee_hf.toy.world import ToySubject
 
 FIGURES = "figures of the tiny family"
 SHOWN = range(8, 16)                  # held-out subjects on the sheets
+UNJUDGED = ("autoencoder", "perception", "matching", "views")      # groups of figures that ask no classifier
 
 
 def write_figures(family: Path | str, docs: Path, count: int = 304, only: tuple[str, ...] = ()) -> str:
     """Measure a family; write figures and costs into docs/method.md and sheets into docs/tiny; returns the tables."""
     marked(docs / "method.md", FIGURES)
-    opened = open_family(str(family), "cpu")
+    opened = open_measured(str(family), only)
     text = table(measure(opened, count, only))
     costs = opened.folder / "training.json"
     if costs.exists():
@@ -37,6 +38,18 @@ def write_figures(family: Path | str, docs: Path, count: int = 304, only: tuple[
     write_sheets(opened, docs / "tiny")
     rewrite(docs / "method.md", FIGURES, text)
     return text
+
+
+def open_measured(name: str, only: Sequence[str] = ()) -> Family:
+    """A family on the CPU. Raises InputError if it has no classifier, which every figure but those of UNJUDGED asks.
+
+    only: the groups of figures that are wanted; none: all.
+    """
+    family = open_family(name, "cpu")
+    if not set(only or ["all"]) <= set(UNJUDGED) and not (family.folder / "classifier").is_dir():
+        raise InputError(f"{family.folder} has no classifier, by which scenes and styles are judged; `toffee train "
+                         f"tiny` trains one; without it `evaluate family --only {','.join(UNJUDGED)}` can be measured")
+    return family
 
 
 def table(found: Mapping[str, Figure], heading: tuple[str, str] = ("what", "figure")) -> str:

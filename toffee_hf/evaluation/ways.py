@@ -45,11 +45,12 @@ def text_to_image(family: Family, prompts: Sequence[str], seeds: Sequence[int]) 
     return found * 2 - 1
 
 
-def drafts(family: Family, posed: Pictures, prompts: list[str]) -> Drafts:
-    """Text to image under the depth of `posed`."""
+def drafts(family: Family, posed: Pictures, prompts: list[str], seeds: Sequence[int] | None = None) -> Drafts:
+    """Text to image under the depth of `posed`; without seeds each subject has its own."""
     picture = control_picture(posed.depth, posed.mask)
+    each = generators(posed) if seeds is None else [torch.Generator().manual_seed(s) for s in seeds]
     latents = family.draft_pipeline(
-        prompts, picture, num_inference_steps=DRAFT_STEPS, guidance_scale=DRAFT_GUIDANCE, generator=generators(posed),
+        prompts, picture, num_inference_steps=DRAFT_STEPS, guidance_scale=DRAFT_GUIDANCE, generator=each,
         output_type="latent", height=picture.shape[-2], width=picture.shape[-1]).images
     return Drafts(family.vae.pictures(latents).clamp(-1, 1), latents)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
+from diffusers import ModelMixin, UNet2DConditionModel  # noqa: F401  (pipelines find by that name how it is loaded)
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
@@ -53,7 +53,7 @@ class _SubjectAttention(nn.Module):
         text, subjects, weights = encoder_hidden_states
         found: Tensor = self.of_text(attn, hidden_states, text, attention_mask, temb)
         queries = self._heads(attn.to_q(hidden_states), attn)
-        share = _at_queries(weights, hidden_states.shape[1])
+        share = _at_queries(weights, hidden_states.shape[1]).to(hidden_states)
         for s in range(subjects.shape[1]):
             k, v = (self._heads(layer(subjects[:, s]), attn) for layer in (self.subject_k, self.subject_v))
             seen = F.scaled_dot_product_attention(queries, k, v).transpose(1, 2).flatten(2)
@@ -103,6 +103,9 @@ class ToffeeEditorUNet(UNet2DConditionModel):
         half believed."""
         config = {k: v for k, v in unet.config.items() if not k.startswith("_")}
         channels = unet.config.in_channels
+        if channels != unet.config.out_channels:
+            raise ValueError(f"the base must be a text-to-image UNet, got {channels} channels in and "
+                             f"{unet.config.out_channels} out")
         model = cls(**{**config, "in_channels": 3 * channels + PLANES}, subject_dim=subject_dim, patches=patches,
                     prediction_type=prediction_type)
         weights = unet.state_dict()
@@ -121,6 +124,9 @@ class ToffeeEditorUNet(UNet2DConditionModel):
         beside = [p for p in self.attn_processors.values() if isinstance(p, _SubjectAttention)]
         return [self.conv_in, self.project, self.place, self.gate, *beside]
 
+    def set_attention_slice(self, slice_size: Any = "auto") -> None:
+        """Nothing to do: attention is memory efficient as it is, and the stock class would put others in its place."""
+
     def forward(self, sample: Tensor, timestep: Any, encoder_hidden_states: Tensor, subjects: Tensor,
                 subject_patches: Tensor, weights: Tensor, space: Tensor, alpha: Tensor,
                 added_cond_kwargs: dict[str, Tensor] | None = None, return_dict: bool = True, **stock: Any) -> Any:
@@ -138,7 +144,7 @@ class ToffeeEditorUNet(UNet2DConditionModel):
         x = torch.cat([sample, source, mask, depth, told, hint * shown, shown], 1)
         drawn = super().forward(x, timestep, (encoder_hidden_states, tokens, weights),
                                 added_cond_kwargs=added_cond_kwargs, return_dict=False, **stock)[0]
-        alpha = alpha[:, None, None, None].to(sample)
+        alpha = alpha[:, None, None, None].float()  # half precision cannot tell rates near 1 apart
         sigma = (1 - alpha.square()).clamp_min(1e-4).sqrt()
         lean = self.gate(space).sigmoid() * shown * sigma
         if self.config.prediction_type == "epsilon":
@@ -147,5 +153,5 @@ class ToffeeEditorUNet(UNet2DConditionModel):
         else:
             drawn = drawn - lean * (hint - alpha * sample + sigma * drawn)
             kept = (alpha * sample - source) / sigma
-        predicted = mask * drawn + (1 - mask) * kept
+        predicted = (mask * drawn + (1 - mask) * kept).to(sample.dtype)
         return UNet2DConditionOutput(sample=predicted) if return_dict else (predicted,)

@@ -68,10 +68,15 @@ def subject_similarity(dino: Any, means_2D: Tensor, a_B3HW: Tensor, a_mask_B1HW:
     means: features of an average subject (see ToffeeDomain), taken off first, for raw cosines of any two subjects are
     near 1. Patches are matched freely, so that a turned subject is still the same. 0 where a mask is empty.
     """
-    a, a_shown = subject_patches(dino, a_B3HW, a_mask_B1HW)
-    b, b_shown = subject_patches(dino, b_B3HW, b_mask_B1HW)
-    a, b = (F.normalize(x - means_2D[:, None, None], dim=-1) for x in (a, b))
-    affinity = a @ b.transpose(2, 3)
+    return patch_similarity(means_2D, subject_patches(dino, a_B3HW, a_mask_B1HW),
+                            subject_patches(dino, b_B3HW, b_mask_B1HW))
+
+
+def patch_similarity(means_2D: Tensor, a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tensor:
+    """Seg-DINO, (B,), of what `subject_patches` found in pictures; one subject may stand against B."""
+    (a_2BPD, a_shown), (b_2BPD, b_shown) = a, b
+    a_2BPD, b_2BPD = (F.normalize(x - means_2D[:, None, None], dim=-1) for x in (a_2BPD, b_2BPD))
+    affinity = a_2BPD @ b_2BPD.transpose(2, 3)
     return (_found(affinity, a_shown, b_shown) + _found(affinity.transpose(2, 3), b_shown, a_shown)).div(2).clamp(-1, 1)
 
 
@@ -80,6 +85,15 @@ def _found(affinity_2BPQ: Tensor, shown_BP: Tensor, among_BQ: Tensor) -> Tensor:
     best = affinity_2BPQ.masked_fill(~among_BQ[None, :, None], -1.0).amax(-1).mean(0)
     mean = (best * shown_BP).sum(-1) / shown_BP.sum(-1).clamp_min(1)
     return mean * (shown_BP.any(-1) & among_BQ.any(-1))
+
+
+def detail_similarity(a_B3HW: Tensor, b_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
+    """How near two pictures of one layout are inside a mask, (B,): 1 less the root mean square of their difference in
+    [-1, 1], after each picture's mean colour there is taken off. An empty mask gives 1."""
+    area = mask_B1HW.sum((2, 3), keepdim=True).clamp_min(1e-6)
+    difference = a_B3HW - b_B3HW
+    centred = difference - (difference * mask_B1HW).sum((2, 3), keepdim=True) / area
+    return 1 - ((centred.square() * mask_B1HW).sum((2, 3), keepdim=True) / area).mean(1).sqrt().flatten().clamp(0, 2)
 
 
 @torch.no_grad()

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -35,7 +36,11 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 GROUND = (232, 232, 232)              # behind transparent pictures
 MARGIN = 0.08                         # of half the frame: how much wider than its subject a mask to edit is, each side
 STRETCH = 1.25                        # by which a subject may be made wider or narrower to fill its place
-FEATHER = 1 / 40                      # of the picture's side: width of the seam inside the mask
+FEATHER = 1 / 40                      # of the picture's shorter side: width of the seam inside the mask
+SEAM_PX = 256                         # shorter side at which the seam of larger pictures is worked out
+OUTPUTS = ("pil", "np", "pt", "latent")
+_WHOLE = int | np.integer
+_NUMBER = int | float | np.number
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +53,7 @@ class _Subjects:
     region: Tensor | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
+class _Text(NamedTuple):
     """Hidden states (B, N, T) of prompts and negative prompts; pooled (B, D) where the UNet is SDXL's."""
 
     wanted: Tensor
@@ -124,9 +128,10 @@ def subject_features(encoder: Any, cutout_B3RR: Tensor, patches: int) -> Tensor:
     mean, std = (cutout_B3RR.new_tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
     if cutout_B3RR.shape[-1] != size:
         cutout_B3RR = F.interpolate(cutout_B3RR, (size, size), mode="bilinear", align_corners=False, antialias=True)
-    pixels = ((cutout_B3RR + 1) / 2 - mean) / std
-    deep = encoder(pixels).last_hidden_state[:, 1:]
-    return torch.cat([encoder.embeddings.patch_embeddings(pixels), deep], -1)
+    shallow: list[Tensor] = []        # heard while the encoder runs: offloaded, it is not at hand before and after
+    with encoder.embeddings.patch_embeddings.register_forward_hook(lambda *call: shallow.append(call[-1])):
+        deep = encoder(((cutout_B3RR + 1) / 2 - mean) / std).last_hidden_state[:, -patches:]
+    return torch.cat([*shallow, deep], -1)
 
 
 def places(mask_B1HW: Tensor, depth_B1HW: Tensor | None, region_B1HW: Tensor | None, subject_mask_B1RR: Tensor
@@ -184,7 +189,7 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->encoder->depth_estimator->unet->vae"
-    _optional_components = ["text_encoder_2", "tokenizer_2", "depth_estimator"]
+    _optional_components = ["text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "depth_estimator"]
     _callback_tensor_inputs = ["latents", "prompt_embeds", "negative_prompt_embeds"]
 
     def __init__(self, vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, encoder: Any, scheduler: Any,
@@ -241,79 +246,98 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
         prompt: one or several, with the subject's class word. subject_image: one picture for all prompts; a list of
         one for each prompt; or, for several subjects in a picture, a list of lists (for one prompt, a list).
         subject_mask: in the same form, white where the subject is; without it transparency counts, else the whole
-        picture. image, mask_image: a picture to edit and, white, where; every other pixel stays. depth_image: near is
-        white, black is untold: the pose to follow; pose_image: a picture whose depth is estimated instead.
-        subject_regions: for several subjects, a mask each. subject_scale: λ, at least 0, weighs subjects against the
-        text. height, width: by default the edited picture's, or the UNet's own. latents: (B, C, h, w), noise to start
-        from. output_type: pil, np, pt or latent; latents are those of the whole picture, without the pixels of `image`.
-        Pictures are PIL, arrays (H, W, 3) or tensors (3, H, W) or batches of these, in [0, 1] unless 8 bit.
+        picture is the subject. image, mask_image: a picture to edit and, white, where; every other pixel stays, and so
+        does the size. depth_image: near is white, black is untold: the pose to follow; pose_image: a picture whose
+        depth is estimated instead. subject_regions: for several subjects, a mask each. subject_scale: λ, at least 0,
+        weighs subjects against the text. height, width: to draw in; by default in the edited picture's shape, or the
+        UNet's own. guidance_scale: how far the prompt is exaggerated; up to 1 not at all, in half the time. latents:
+        (B, C, h, w), noise to start from. output_type: pil, np, pt or latent; latents are those of the whole picture,
+        without the pixels of `image`. Pictures are PIL, arrays (H, W, 3) or tensors (3, H, W) or batches of these, in
+        [0, 1] unless 8 bit.
         Raises ValueError, in one sentence, for anything that does not fit together.
         """
-        self._check(prompt, prompt_embeds, pooled_prompt_embeds, subject_image, image, mask_image, subject_scale,
-                    num_inference_steps, height, width, depth_image, pose_image, callback_on_step_end_tensor_inputs)
+        self._check(subject_image, image, mask_image, depth_image, pose_image, output_type)
+        self._check_numbers(subject_scale, guidance_scale, num_inference_steps, num_images_per_prompt, height, width)
+        tensor_inputs = getattr(callback_on_step_end, "tensor_inputs", callback_on_step_end_tensor_inputs)
+        if not set(tensor_inputs) <= set(self._callback_tensor_inputs):
+            raise ValueError(f"callback_on_step_end_tensor_inputs must be out of {self._callback_tensor_inputs}, got "
+                             f"{tensor_inputs}")
         self._guidance_scale, self._interrupt = guidance_scale, False
-        count = 1 if isinstance(prompt, str) else len(prompt) if prompt is not None else len(prompt_embeds)
+        count, each = self._count(prompt, prompt_embeds), num_images_per_prompt
         device, dtype = self._execution_device, self.unet.dtype
 
         given = None if image is None else self._to_edit(image, mask_image, count)
         height, width = self._size(height, width, given)
         source, mask = self._canvas(given, count, height, width)
         subjects = self._subjects(subject_image, subject_mask, subject_regions, count, height, width)
-        depth = self._depth(depth_image, pose_image, count, height, width, device)
+        subjects = _Subjects(subjects.x.to(device), subjects.mask.to(device),
+                             None if subjects.region is None else subjects.region.to(device))
+        depth = self._depth(depth_image, pose_image, count, height, width)
 
-        text = self.encode_prompt(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds,
-                                  pooled_prompt_embeds, negative_pooled_prompt_embeds)
-        source, mask = source.to(device, dtype), mask.to(device, dtype)
-        subjects = _Subjects(subjects.x.to(device, dtype), subjects.mask.to(device, dtype),
-                             None if subjects.region is None else subjects.region.to(device, dtype))
-        space = conditions(self._encode, source, mask, None if depth is None else depth.to(device, dtype), subjects,
-                           self.vae_scale_factor)
+        text = _Text(*self.encode_prompt(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds,
+                                         pooled_prompt_embeds, negative_pooled_prompt_embeds,
+                                         self.do_classifier_free_guidance))
+        with self._enough_range():
+            space = conditions(self._encode, source.to(device), mask.to(device), depth, subjects,
+                               self.vae_scale_factor)
         space[:, -1:] = (space[:, -1:] * subject_scale).clamp(max=1)
-        told = self._told(subjects, space.shape[-2:], subject_scale)
-
-        def each(x: Tensor | None) -> Any:
-            return None if x is None else x.repeat_interleave(num_images_per_prompt, 0)
-
-        text = _Text(*(each(x) for x in (text.wanted, text.unwanted, text.pooled, text.unwanted_pooled)))
-        told = {name: each(x) for name, x in (*told.items(), ("space", space))}
-        latents = self.prepare_latents(count * num_images_per_prompt, height, width, dtype, device, generator, latents)
-        latents = self._denoise(latents, text, told, num_inference_steps, eta, generator,
-                                (height, width), callback_on_step_end, callback_on_step_end_tensor_inputs)
+        told = {**self.told(subjects, space.shape[-2:], subject_scale), "space": space}
+        text = _Text(*(x if x is None else x.repeat_interleave(each, 0) for x in text))  # type: ignore[arg-type]
+        told = {name: x.to(dtype).repeat_interleave(each, 0) for name, x in told.items()}
+        latents = self.prepare_latents(count * each, height, width, dtype, device, generator, latents)
+        latents = self._denoise(latents, text, told, num_inference_steps, eta, generator, (height, width),
+                                callback_on_step_end, tensor_inputs)
         images: Any = latents
         if output_type != "latent":
-            decoded = self.vae.decode(latents / self.vae.config.scaling_factor, return_dict=False)[0]
-            images = self._finished(decoded, given, num_images_per_prompt)
+            with self._enough_range():
+                decoded = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype),
+                                          return_dict=False)[0]
+            images = decoded if given is None else torch.stack([
+                _joined(drawn, *(x[i // each].to(drawn.device) for x in given)) for i, drawn in enumerate(decoded)])
             images = self.image_processor.postprocess(images, output_type=output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
     # --- what is asked --------------------------------------------------------------------------------------------
 
-    def _check(self, prompt: Any, embeds: Any, pooled: Any, subject: Any, image: Any, mask: Any, scale: float,
-               steps: int, height: int | None, width: int | None, depth: Any, pose: Any, callback_inputs: Sequence[str]
-               ) -> None:
-        multiple = self.vae_scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+    def _check(self, subject: Any, image: Any, mask: Any, depth: Any, pose: Any, output_type: str) -> None:
+        predicts, drawn_for = self.unet.config.prediction_type, self.scheduler.config.get("prediction_type")
         for wrong, sentence in (
-            ((prompt is None) == (embeds is None), "give either prompt or prompt_embeds"),
-            (prompt is not None and not isinstance(prompt, str | list), f"prompt must be text or a list of texts, got "
-             f"{type(prompt).__name__}"),
-            (embeds is not None and self.text_encoder_2 is not None and pooled is None,
-             "prompt_embeds of an SDXL editor need pooled_prompt_embeds"),
             (subject is None, "subject_image is missing: give at least one picture of the subject"),
             ((image is None) != (mask is None), "image and mask_image go together: the mask is white where to draw"),
-            (not 0 <= scale <= 2, f"subject_scale must be in [0, 2], got {scale}"),
-            (steps < 1, f"num_inference_steps must be at least 1, got {steps}"),
             (depth is not None and pose is not None, "give either depth_image or pose_image"),
             (pose is not None and self.depth_estimator is None,
              "pose_image needs a depth_estimator, which this pipeline lacks: give depth_image"),
-            (any(side is not None and (side < multiple or side % multiple) for side in (height, width)),
-             f"height and width must be multiples of {multiple}, got {height}, {width}"),
-            (any(name not in self._callback_tensor_inputs for name in callback_inputs),
-             f"callback_on_step_end_tensor_inputs must be out of {self._callback_tensor_inputs}, "
-             f"got {callback_inputs}"),
+            (output_type not in OUTPUTS, f"output_type must be one of {', '.join(OUTPUTS)}, got {output_type!r}"),
+            (not hasattr(self.scheduler, "alphas_cumprod") or predicts != drawn_for,
+             f"the UNet predicts {predicts} of a diffusion, which {type(self.scheduler).__name__} is not set up for: "
+             "make it by from_config(pipe.scheduler.config)"),
         ):
             if wrong:
                 raise ValueError(sentence)
+
+    def _check_numbers(self, scale: Any, guidance: Any, steps: Any, each: Any, height: Any, width: Any) -> None:
+        multiple = self.vae_scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        sides = [side for side in (height, width) if side is not None]
+        for right, sentence in (
+            (isinstance(scale, _NUMBER) and 0 <= scale <= 2, f"subject_scale must be in [0, 2], got {scale}"),
+            (isinstance(guidance, _NUMBER) and math.isfinite(guidance),
+             f"guidance_scale must be a number, got {guidance}"),
+            (isinstance(steps, _WHOLE) and steps > 0, f"num_inference_steps must be at least 1, got {steps}"),
+            (isinstance(each, _WHOLE) and each > 0, f"num_images_per_prompt must be at least 1, got {each}"),
+            (all(isinstance(side, _WHOLE) and side > 0 and side % multiple == 0 for side in sides),
+             f"height and width must be multiples of {multiple}, got {height}, {width}"),
+        ):
+            if not right:
+                raise ValueError(sentence)
+
+    def _count(self, prompt: Any, embeds: Any) -> int:
+        """How many prompts there are."""
+        if (prompt is None) == (embeds is None):
+            raise ValueError("give either prompt or prompt_embeds")
+        if embeds is not None and (not isinstance(embeds, Tensor) or embeds.ndim != 3):
+            raise ValueError("prompt_embeds must be a tensor of hidden states (B, N, T)")
+        return len(embeds) if embeds is not None else len(_texts(prompt, "prompt"))
 
     def _to_edit(self, image: Any, mask_image: Any, count: int) -> tuple[Tensor, Tensor]:
         """The picture to edit (B, 3, H, W) in [-1, 1] and its mask (B, 1, H, W) of 0 and 1, in its own size."""
@@ -323,7 +347,7 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
                              f"{source.shape[-2]}: give them the same size")
         mask = (mask > 0.5).float()
         if not mask.flatten(1).any(1).all():
-            raise ValueError("mask_image is black all over: paint white where to draw")
+            raise ValueError("mask_image is black all over: paint white (1, or 255 in 8 bit) where to draw")
         return _for_all(source * 2 - 1, count, "image"), _for_all(mask, count, "mask_image")
 
     def _size(self, height: int | None, width: int | None, given: tuple[Tensor, Tensor] | None) -> tuple[int, int]:
@@ -344,9 +368,7 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
         if given[0].shape[-2:] == (height, width):
             return given
         source = F.interpolate(given[0], (height, width), mode="bilinear", align_corners=False, antialias=True)
-        mask = F.adaptive_max_pool2d(given[1], (height, width)) if given[1].shape[-1] >= width else F.interpolate(
-            given[1], (height, width))
-        return source.clamp(-1, 1), mask
+        return source.clamp(-1, 1), F.adaptive_max_pool2d(given[1], (height, width))
 
     def _subjects(self, images: Any, masks: Any, regions: Any, count: int, height: int, width: int) -> _Subjects:
         """The subjects of each picture, squared."""
@@ -365,13 +387,16 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
         rows = _nested(regions, count, "subject_regions")
         if any(len(row) != x.shape[1] for row in rows):
             raise ValueError(f"subject_regions needs a mask for each of the {x.shape[1]} subjects")
-        planes = torch.stack([torch.stack([F.interpolate(_planes(region, "subject_regions"), (height, width))[0]
-                                           for region in row]) for row in rows])
-        return _Subjects(x, mask, (planes > 0.5).float())
+        region = torch.stack([torch.stack([
+            F.adaptive_max_pool2d((_planes(plane, "subject_regions") > 0.5).float(), (height, width))[0]
+            for plane in row]) for row in rows])
+        if not region.flatten(2).any(2).all():
+            raise ValueError("a mask of subject_regions is black all over: paint white where its subject may appear")
+        return _Subjects(x, mask, region)
 
-    def _depth(self, depth_image: Any, pose_image: Any, count: int, height: int, width: int, device: Any
-               ) -> Tensor | None:
+    def _depth(self, depth_image: Any, pose_image: Any, count: int, height: int, width: int) -> Tensor | None:
         """The depth to follow, scaled, or None."""
+        device = self._execution_device
         if depth_image is None and pose_image is None:
             return None
         if depth_image is not None:
@@ -380,50 +405,75 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
             pose = F.interpolate(_pixels(pose_image, "pose_image")[0], (height, width), mode="bilinear", antialias=True)
             mean, std = (pose.new_tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
             pixels = ((pose - mean) / std).to(device, self.depth_estimator.dtype)
-            depth = self.depth_estimator(pixel_values=pixels).predicted_depth.unsqueeze(1).float().cpu()
+            depth = self.depth_estimator(pixel_values=pixels).predicted_depth.unsqueeze(1).float()
             depth = depth / depth.amax((2, 3), keepdim=True).clamp_min(1e-3)
         depth = F.interpolate(depth, (height, width), mode="bilinear", align_corners=False)
-        return scaled_depth(_for_all(depth, count, "depth_image"))
+        return scaled_depth(_for_all(depth, count, "depth_image")).to(device)
 
     # --- what the models are told ---------------------------------------------------------------------------------
 
     def _encode(self, x_B3HW: Tensor) -> Tensor:
-        return self.vae.encode(x_B3HW).latent_dist.mode() * self.vae.config.scaling_factor
+        latents = self.vae.encode(x_B3HW.to(self.vae.dtype)).latent_dist.mode()
+        return latents.to(x_B3HW.dtype) * self.vae.config.scaling_factor
 
-    def _told(self, subjects: _Subjects, cells: Sequence[int], scale: float) -> dict[str, Tensor]:
+    @contextmanager
+    def _enough_range(self) -> Iterator[None]:
+        """The autoencoder in float32 if it is one that overflows in float16, as SDXL's does."""
+        narrow = self.vae.dtype == torch.float16 and self.vae.config.get("force_upcast", False)
+        if narrow:
+            self.vae.float()
+        try:
+            yield
+        finally:
+            if narrow:
+                self.vae.half()
+
+    def told(self, subjects: _Subjects, cells: Sequence[int], scale: float) -> dict[str, Tensor]:
         """Patch features of the subjects, which of them show it, and the weights of each subject at each cell."""
         count, many = subjects.x.shape[:2]
         patches = self.unet.config.patches
-        features = subject_features(self.encoder, (subjects.x * subjects.mask).flatten(0, 1), patches)
+        cutouts = (subjects.x * subjects.mask).flatten(0, 1).to(self.encoder.dtype)
+        features = subject_features(self.encoder, cutouts, patches)
         shown = F.adaptive_avg_pool2d(subjects.mask.flatten(0, 1), math.isqrt(patches)).flatten(1) > 0.05
         weights = torch.ones(count, many, *cells, device=features.device)
         if subjects.region is not None:
             weights = (F.adaptive_max_pool2d(subjects.region.flatten(0, 1), tuple(cells)) > 0).float()
             weights = weights.unflatten(0, (count, many))[:, :, 0]
-        return {"subjects": features.unflatten(0, (count, many)).to(subjects.x),
-                "subject_patches": shown.unflatten(0, (count, many)),
-                "weights": (weights * scale / max(1, many if subjects.region is None else 1)).to(subjects.x)}
+        return {"subjects": features.unflatten(0, (count, many)), "subject_patches": shown.unflatten(0, (count, many)),
+                "weights": weights * scale / (many if subjects.region is None else 1)}
 
     def encode_prompt(self, prompt: str | list[str] | None, negative_prompt: str | list[str] | None = None,
                       prompt_embeds: Tensor | None = None, negative_prompt_embeds: Tensor | None = None,
-                      pooled_prompt_embeds: Tensor | None = None, negative_pooled_prompt_embeds: Tensor | None = None
-                      ) -> _Text:
-        """Hidden states of prompts and, with guidance, of negative prompts; what is given is taken as it is."""
-        pooled, unwanted, unwanted_pooled = pooled_prompt_embeds, negative_prompt_embeds, negative_pooled_prompt_embeds
-        wanted = prompt_embeds
+                      pooled_prompt_embeds: Tensor | None = None, negative_pooled_prompt_embeds: Tensor | None = None,
+                      do_classifier_free_guidance: bool = True
+                      ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        """Hidden states of prompts and, with guidance, of negative prompts, then SDXL's pooled states of both; what is
+        given is taken as it is."""
+        wanted, pooled = prompt_embeds, pooled_prompt_embeds
+        unwanted, unwanted_pooled = negative_prompt_embeds, negative_pooled_prompt_embeds
         if wanted is None:
-            wanted, pooled = self._hidden([prompt] if isinstance(prompt, str) else list(prompt or ()))
-        if unwanted is None and self.do_classifier_free_guidance:
-            words = negative_prompt if isinstance(negative_prompt, list) else [negative_prompt or ""] * len(wanted)
+            wanted, pooled = self._hidden(_texts(prompt, "prompt"))
+        if unwanted is None and do_classifier_free_guidance:
+            words = _texts(negative_prompt or "", "negative_prompt")
+            words = words * len(wanted) if len(words) == 1 else words
             if len(words) != len(wanted):
-                raise ValueError(f"there are {len(words)} negative prompts for {len(wanted)} prompts")
+                raise ValueError(f"there are {len(words)} of negative_prompt for {len(wanted)} prompts: give one for "
+                                 "all or one for each")
             unwanted, unwanted_pooled = self._hidden(words)
+        if unwanted is not None and unwanted.shape != wanted.shape:
+            raise ValueError(f"negative_prompt_embeds must be of the shape of prompt_embeds, {tuple(wanted.shape)}, "
+                             f"got {tuple(unwanted.shape)}")
+        if self.unet.config.addition_embed_type and (pooled is None or (unwanted is None) != (unwanted_pooled is None)):
+            raise ValueError("prompt_embeds of an SDXL editor need pooled_prompt_embeds, and negative ones their own")
         device, dtype = self._execution_device, self.unet.dtype
-        return _Text(*(None if x is None else x.to(device, dtype)  # type: ignore[arg-type]
-                       for x in (wanted, unwanted, pooled, unwanted_pooled)))
+        return tuple(None if x is None else x.to(device, dtype)  # type: ignore[return-value]
+                     for x in (wanted, unwanted, pooled, unwanted_pooled))
 
     def _hidden(self, prompts: list[str]) -> tuple[Tensor, Tensor | None]:
         """Hidden states (B, N, T) of the text encoder, or of SDXL's two beside each other with the pooled state."""
+        if self.text_encoder is None and self.text_encoder_2 is None:
+            raise ValueError("this pipeline has no text encoder: give prompt_embeds, and negative_prompt_embeds where "
+                             "guidance_scale is above 1")
         outputs = []
         for tokenizer, encoder in ((self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2)):
             if encoder is None:
@@ -449,8 +499,8 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
             raise ValueError(f"there are {len(generator)} generators for {count} pictures")
         if latents is None:
             return randn_tensor(shape, generator=generator, device=torch.device(device), dtype=dtype)
-        if latents.shape != shape:
-            raise ValueError(f"latents must be of shape {shape}, got {tuple(latents.shape)}")
+        if not isinstance(latents, Tensor) or latents.shape != shape:
+            raise ValueError(f"latents must be a tensor of shape {shape}, got {tuple(np.shape(latents))}")
         return latents.to(device, dtype)
 
     # --- drawing --------------------------------------------------------------------------------------------------
@@ -473,28 +523,29 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
                 predicted = self._predicted(noisy, t, text, told, size)
                 latents = self.scheduler.step(predicted, t, latents, **extra, return_dict=False)[0]
                 if callback is not None:
-                    known = {"latents": latents, "prompt_embeds": text.wanted, "negative_prompt_embeds": text.unwanted}
-                    known |= callback(self, i, t, {name: known[name] for name in callback_inputs})
+                    known: dict[str, Any] = {"latents": latents, "prompt_embeds": text.wanted,
+                                             "negative_prompt_embeds": text.unwanted}
+                    known |= callback(self, i, t, {name: known[name] for name in callback_inputs}) or {}
                     latents = known["latents"]
-                    text = _Text(known["prompt_embeds"], known["negative_prompt_embeds"], text.pooled,
-                                 text.unwanted_pooled)
+                    text = text._replace(wanted=known["prompt_embeds"], unwanted=known["negative_prompt_embeds"])
                 bar.update()
         return latents
 
     def _predicted(self, noisy: Tensor, t: Tensor, text: _Text, told: dict[str, Tensor], size: tuple[int, int]
                    ) -> Tensor:
         """What the UNet predicts at one step, guided."""
-        guided = self.do_classifier_free_guidance and text.unwanted is not None
-        hidden = torch.cat([text.unwanted, text.wanted]) if guided else text.wanted
-        pooled = torch.cat([text.unwanted_pooled, text.pooled]) if guided and text.pooled is not None else text.pooled
-        if guided:
+        hidden, pooled, guided = text.wanted, text.pooled, False
+        if self.do_classifier_free_guidance and text.unwanted is not None:
+            hidden, guided = torch.cat([text.unwanted, hidden]), True
+            if pooled is not None and text.unwanted_pooled is not None:
+                pooled = torch.cat([text.unwanted_pooled, pooled])
             noisy = torch.cat([noisy, noisy])
             told = {name: torch.cat([x, x]) for name, x in told.items()}
         added = None
         if pooled is not None:
             ids = torch.tensor([[*size, 0, 0, *size]] * len(noisy), device=noisy.device, dtype=noisy.dtype)
             added = {"text_embeds": pooled, "time_ids": ids}
-        predicted = self.unet(noisy, t, hidden, **told, alpha=self._alpha(t).expand(len(noisy)).to(noisy),
+        predicted = self.unet(noisy, t, hidden, **told, alpha=self._alpha(t).expand(len(noisy)).to(noisy.device),
                               added_cond_kwargs=added, return_dict=False)[0]
         if not guided:
             return predicted
@@ -508,76 +559,71 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
         below = min(max(int(at), 0), len(table) - 1)
         return torch.lerp(table[below], table[min(below + 1, len(table) - 1)], at - below)[None]
 
-    def _finished(self, decoded: Tensor, given: tuple[Tensor, Tensor] | None, each: int) -> Tensor:
-        """The pictures (B, 3, H, W) in [-1, 1]; of an edited one every pixel outside the mask is its own."""
-        if given is None:
-            return decoded
-        source, mask = (x.repeat_interleave(each, 0).to(decoded.device, torch.float32) for x in given)
-        drawn = decoded.float().clamp(-1, 1)
-        if drawn.shape[-2:] != source.shape[-2:]:
-            drawn = F.interpolate(drawn, source.shape[-2:], mode="bicubic", align_corners=False).clamp(-1, 1)
-        reach = max(1, round(FEATHER * min(source.shape[-2:])))
-        inner = -F.max_pool2d(F.pad(-mask, [reach] * 4, mode="replicate"), 2 * reach + 1, 1)
-        soft = F.avg_pool2d(F.pad(inner, [reach] * 4, mode="replicate"), 2 * reach + 1, 1) * mask
-        return torch.where(mask > 0, source + (drawn - source) * soft.clamp(0, 1), source)
-
 
 # --- pictures of any kind -----------------------------------------------------------------------------------------
 
 
+def _texts(words: Any, name: str) -> list[str]:
+    """One text or several as a list."""
+    texts = [words] if isinstance(words, str) else words
+    if not isinstance(texts, list | tuple) or not texts or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{name} must be a text or a list of at least one, got {words!r:.80}")
+    return list(texts)
+
+
+def _values(x: Any, channels: Sequence[int], name: str) -> Tensor:
+    """What an array or a tensor holds, in [0, 1], channels before rows."""
+    if isinstance(x, np.ndarray) and x.dtype.kind in "bfiu":
+        x = torch.from_numpy(np.ascontiguousarray(x))
+        x = x.movedim(-1, -3) if x.ndim >= 3 and x.shape[-1] in channels else x
+    if not isinstance(x, Tensor):
+        raise ValueError(f"{name} must be a PIL picture, or an array or a tensor of numbers, got {type(x).__name__}")
+    values = x.cpu().to(torch.float32, memory_format=torch.contiguous_format)
+    values = values.div_(255) if x.dtype == torch.uint8 else values
+    if not values.numel() or not (values.min() >= 0 and values.max() <= 1):
+        raise ValueError(f"{name} must be in [0, 1], or 8 bit")
+    return values
+
+
+def _stacked(parts: list[Tensor], name: str) -> Tensor:
+    if len({part.shape[-2:] for part in parts}) != 1:
+        raise ValueError(f"{name} must be pictures of one size, at least one")
+    return torch.cat(parts)
+
+
 def _pixels(image: Any, name: str) -> tuple[Tensor, Tensor | None]:
-    """Pictures (B, 3, H, W) in [0, 1], and their opacity (B, 1, H, W) where they have any."""
+    """Pictures (B, 3, H, W) in [0, 1], on GROUND where transparent, and the opacity (B, 1, H, W) unless of a list."""
     if isinstance(image, list | tuple):
-        parts = [_pixels(one, name) for one in image]
-        if len({part[0].shape[-2:] for part in parts}) != 1:
-            raise ValueError(f"the pictures of {name} must be of one size")
-        opacity = [part[1] for part in parts if part[1] is not None]
-        return torch.cat([part[0] for part in parts]), torch.cat(opacity) if len(opacity) == len(parts) else None
+        return _stacked([_pixels(one, name)[0] for one in image], name), None
     if isinstance(image, PIL.Image.Image):
-        return _of_pil(image)
-    if isinstance(image, np.ndarray):
-        image = torch.from_numpy(np.ascontiguousarray(image))
-        image = image.movedim(-1, -3) if image.ndim >= 3 and image.shape[-1] in (3, 4) else image
-    if not isinstance(image, Tensor):
-        raise ValueError(f"{name} must be a PIL picture, an array or a tensor, got {type(image).__name__}")
-    x = image if image.ndim == 4 else image[None]
+        image = np.array(PIL.ImageOps.exif_transpose(image).convert("RGBA" if image.has_transparency_data else "RGB"))
+    x = _values(image, (3, 4), name)
+    x = x[None] if x.ndim == 3 else x
     if x.ndim != 4 or x.shape[1] not in (3, 4):
         raise ValueError(f"{name} must be of shape (3, H, W) or (B, 3, H, W), or (H, W, 3) as an array, got "
-                         f"{tuple(image.shape)}")
-    x = x.float() / (255 if image.dtype == torch.uint8 else 1)
-    if not torch.isfinite(x).all() or x.min() < 0 or x.max() > 1:
-        raise ValueError(f"{name} must be in [0, 1], or 8 bit")
-    return x[:, :3], x[:, 3:] if x.shape[1] == 4 else None
-
-
-def _of_pil(image: PIL.Image.Image) -> tuple[Tensor, Tensor | None]:
-    image = PIL.ImageOps.exif_transpose(image)
-    if not image.has_transparency_data:
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None].float() / 255, None
-    image = image.convert("RGBA")
-    ground = PIL.Image.new("RGBA", image.size, (*GROUND, 255))
-    x, _ = _of_pil(PIL.Image.alpha_composite(ground, image).convert("RGB"))
-    return x, torch.from_numpy(np.array(image.getchannel("A")))[None, None].float() / 255
+                         f"{tuple(np.shape(image))}")
+    if x.shape[1] == 3:
+        return x, None
+    ground = x.new_tensor(GROUND)[:, None, None] / 255
+    return ground.lerp(x[:, :3], x[:, 3:]), x[:, 3:]
 
 
 def _planes(mask: Any, name: str) -> Tensor:
     """Masks or depth maps (B, 1, H, W) in [0, 1]."""
     if isinstance(mask, list | tuple):
-        return torch.cat([_planes(one, name) for one in mask])
+        return _stacked([_planes(one, name) for one in mask], name)
     if isinstance(mask, PIL.Image.Image):
-        deep = mask.mode.startswith("I")
-        values = torch.from_numpy(np.array(mask if deep else mask.convert("L"), dtype=np.float32))
-        return values[None, None] / (65535 if deep else 255)
-    if isinstance(mask, np.ndarray):
-        mask = torch.from_numpy(np.ascontiguousarray(mask))
-        mask = mask.movedim(-1, -3) if mask.ndim >= 3 and mask.shape[-1] in (1, 3) else mask
-    if not isinstance(mask, Tensor) or mask.ndim not in (2, 3, 4):
-        raise ValueError(f"{name} must be a PIL picture, an array or a tensor of one plane")
-    x = mask[(None,) * (4 - mask.ndim)] if mask.ndim != 3 or mask.shape[0] in (1, 3) else mask[:, None]
-    x = x.float().mean(1, keepdim=True) / (255 if mask.dtype == torch.uint8 else 1)
-    if not torch.isfinite(x).all() or x.min() < 0 or x.max() > 1:
-        raise ValueError(f"{name} must be in [0, 1], or 8 bit")
-    return x
+        mask = PIL.ImageOps.exif_transpose(mask)
+        if mask.mode.startswith("I"):
+            mask = np.array(mask, dtype=np.float32) / 65535
+        else:
+            mask = np.array(mask if mask.mode == "F" else mask.convert("L"))
+    x = _values(mask, (1, 3), name)
+    if x.ndim != 4:
+        x = x[:, None] if x.ndim == 3 and x.shape[0] not in (1, 3) else x[(None,) * (4 - x.ndim)]
+    if x.ndim != 4 or x.shape[1] not in (1, 3):
+        raise ValueError(f"{name} must be of one plane, (H, W) or (B, 1, H, W), got {tuple(np.shape(mask))}")
+    return x.mean(1, keepdim=True)
 
 
 def _for_all(x: Tensor, count: int, name: str) -> Tensor:
@@ -592,33 +638,57 @@ def _nested(images: Any, count: int, name: str) -> list[list[Any]]:
     if isinstance(images, Tensor | np.ndarray) and images.ndim == 4:
         images = list(images)
     if not isinstance(images, list | tuple):
-        return [[images]] * count
-    if any(isinstance(row, list | tuple) for row in images):
-        if len(images) != count or not all(isinstance(row, list | tuple) for row in images):
-            raise ValueError(f"{name} as a list of lists needs one list for each of the {count} prompts")
-        return [list(row) for row in images]
-    if count == 1:
-        return [list(images)]
-    if len(images) != count:
-        raise ValueError(f"there are {len(images)} of {name} for {count} prompts: give one for all or one for each")
-    return [[one] for one in images]
+        rows = [[images]]
+    elif any(isinstance(row, list | tuple) for row in images):
+        if not all(isinstance(row, list | tuple) for row in images):
+            raise ValueError(f"{name} mixes pictures and lists of pictures: give one list for each prompt")
+        rows = [list(row) for row in images]
+    else:
+        rows = [list(images)] if count == 1 else [[one] for one in images]
+    if len(rows) not in (1, count):
+        raise ValueError(f"there are {len(rows)} of {name} for {count} prompts: give one for all or one for each")
+    return rows * (count // len(rows))
 
 
 def _square(image: Any, outline: Any, size_px: int) -> tuple[Tensor, Tensor]:
-    """A subject's picture (3, R, R) in [-1, 1] and mask (1, R, R), cropped to a square around the subject."""
+    """A subject's picture (3, R, R) in [-1, 1] and mask (1, R, R), of a square that holds the whole subject."""
     x, opacity = _pixels(image, "subject_image")
     mask = _planes(outline, "subject_mask") if outline is not None else opacity
     mask = torch.ones_like(x[:, :1]) if mask is None else (mask > 0.5).float()
-    if mask.shape[-2:] != x.shape[-2:]:
+    if len(x) != 1 or mask.shape != x[:, :1].shape:
         raise ValueError(f"subject_mask is {mask.shape[-1]}x{mask.shape[-2]} and its picture {x.shape[-1]}x"
-                         f"{x.shape[-2]}: give them the same size")
-    if not mask.any() or not (x.amax((0, 2, 3)) > x.amin((0, 2, 3))).any():
+                         f"{x.shape[-2]}: give one mask of the same size for each picture")
+    if not mask.any() or torch.equal(x.amax((0, 2, 3)), x.amin((0, 2, 3))):
         raise ValueError("there is nothing to see in subject_image: its mask is empty or it has one colour only")
     height, width = x.shape[-2:]
-    side = min(height, width)
-    x0, y0, x1, y1 = mask_box(mask)[0].tolist()
-    left, top = (min(max(round(((a + b) / 2 + 1) / 2 * n - side / 2), 0), n - side)
-                 for a, b, n in ((x0, x1, width), (y0, y1, height)))
-    x, mask = (F.interpolate(part[..., top : top + side, left : left + side], (size_px, size_px), mode="bilinear",
-                             align_corners=False, antialias=True) for part in (x, mask))
-    return x[0].clamp(0, 1) * 2 - 1, mask[0].clamp(0, 1)
+    x0, y0, x1, y1 = ((mask_box(mask)[0] + 1) / 2 * mask.new_tensor((width, height, width, height))).tolist()
+    side = max(min(height, width), round(x1 - x0), round(y1 - y0))
+    missing = max(0, side - width), max(0, side - height)
+    left, top = (min(max(round((a + b + gap - side) / 2), 0), n + gap - side)
+                 for a, b, n, gap in ((x0, x1, width, missing[0]), (y0, y1, height, missing[1])))
+    around = [n for gap in missing for n in (gap // 2, gap - gap // 2)]
+    x, mask = (F.interpolate(F.pad(part, around)[..., top : top + side, left : left + side], (size_px, size_px),
+                             mode="bilinear", align_corners=False, antialias=True)[0] for part in (x, mask))
+    if mask.max() <= 0.5:
+        raise ValueError(f"the subject is too small to be seen in subject_image at {size_px} px: crop the picture")
+    return x.clamp(0, 1) * 2 - 1, mask.clamp(0, 1)
+
+
+def _joined(drawn_3hw: Tensor, source_3HW: Tensor, mask_1HW: Tensor) -> Tensor:
+    """What was drawn inside the mask, joined by a soft seam to the source, whose other pixels stay exactly as they are.
+
+    All in [-1, 1] but the mask, of 0 and 1. Parts of the mask that are thinner than the seam are drawn in full.
+    """
+    size = source_3HW.shape[-2:]
+    drawn = drawn_3hw[None].float()
+    if drawn.shape[-2:] != size:
+        drawn = F.interpolate(drawn, size, mode="bicubic", align_corners=False)
+    shrink = min(1.0, SEAM_PX / min(size))
+    cells = F.adaptive_avg_pool2d(mask_1HW[None], (round(size[0] * shrink), round(size[1] * shrink)))
+    reach = max(1, round(FEATHER * min(cells.shape[-2:])))
+    window, around = 2 * reach + 1, [reach] * 4
+    near = F.avg_pool2d(F.pad(cells, around, mode="replicate"), window, 1)
+    most = F.max_pool2d(F.pad(near, around, mode="replicate"), window, 1)
+    soft = (2 * near / most.clamp_min(1e-6) - 1).clamp(0, 1)
+    soft = F.interpolate(soft, size, mode="bilinear", align_corners=False)[0] * mask_1HW
+    return torch.where(mask_1HW > 0, source_3HW.lerp(drawn[0].clamp(-1, 1), soft), source_3HW)

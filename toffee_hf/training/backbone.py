@@ -1,4 +1,4 @@
-"""What a Refiner or View Generator starts from: a text-to-image model, a patch encoder, and a text→mask model.
+"""What a training starts from: a text-to-image model, a patch encoder, a text→mask model and a depth estimator.
 
 `tiny` is the embedded family, `sd21` and `sdxl` are the table below; any Hub id or folder of their kinds will do. B
 batch, C latent channels, N text tokens, T text features, H, W pixels, h, w latent cells.
@@ -19,12 +19,15 @@ from torch import Tensor
 
 from toffee_hf.errors import InputError
 from toffee_hf.family import MEMBERS, TINY, Family
+from toffee_hf.perception.depth import estimate_depth
+from toffee_hf.pipelines.pipeline_toffee import ToffeePipeline
 from toffee_hf.pipelines.pipeline_toffee_refiner import ToffeeRefinerPipeline, text_condition
 from toffee_hf.pipelines.pipeline_toffee_view import ToffeeViewPipeline
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TEXT = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
 Masks = Callable[[Tensor, Sequence[str]], Tensor]
+Depth = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ PUBLISHED = {
 }
 ENCODER = Source("facebook/dinov2-base", "f9e44c814b77203eaa57a6bdbbd535f21ede1415", "apache-2.0")
 SEGMENTER = Source("CIDAS/clipseg-rd64-refined", None, "apache-2.0")
+ESTIMATOR = Source("depth-anything/Depth-Anything-V2-Small-hf", "5426e4f0f36572d16453bbda7a8389317b1bef99",
+                   "apache-2.0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +61,19 @@ class TextCondition:
     def __iter__(self) -> Iterator[Any]:
         return iter((self.hidden, self.added))
 
+    def times(self, count: int) -> TextCondition:
+        """Each condition `count` times, one after the other."""
+        added = None if self.added is None else {k: v.repeat_interleave(count, 0) for k, v in self.added.items()}
+        return TextCondition(self.hidden.repeat_interleave(count, 0), added)
+
 
 @dataclass(slots=True)
 class Backbone:
     """Frozen models, ready to run.
 
     text_models: (tokenizer, text encoder), two with SDXL; scheduler: DDIM with the base's noise schedule; find_masks:
-    (B, 3, H, W) in [-1, 1] and class words to (B, 1, H, W) of 0 and 1; sources: of each ingredient.
+    (B, 3, H, W) in [-1, 1] and class words to (B, 1, H, W) of 0 and 1; sources: of each ingredient; find_depth: (B, 3,
+    H, W) in [-1, 1] to relative inverse depth (B, 1, H', W'), or None where there is no estimator.
     """
 
     name: str
@@ -74,9 +85,10 @@ class Backbone:
     find_masks: Masks
     sources: dict[str, Source] = field(default_factory=dict)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    find_depth: Depth | None = None
 
     def to(self, device: torch.device) -> Backbone:
-        """All but the text→mask model, which moves when it is asked."""
+        """All but the text→mask model and the depth estimator, which move when they are asked."""
         for model in (self.vae, self.unet, self.encoder, *(encoder for _, encoder in self.text_models)):
             model.to(device)
         self.device = device
@@ -144,6 +156,10 @@ class Backbone:
         """`ToffeeViewPipeline` around a View Generator that is in training."""
         return _quiet(ToffeeViewPipeline(unet=model, **self._parts()))
 
+    def editor_pipeline(self, model: Any) -> Any:
+        """`ToffeePipeline` around an editor that is in training."""
+        return _quiet(ToffeePipeline(unet=model, **self._parts()))
+
     def _parts(self) -> dict[str, Any]:
         parts = {"vae": self.vae, "encoder": self.encoder, "scheduler": self.scheduler}
         for names, models in zip(TEXT, self.text_models, strict=False):
@@ -187,8 +203,11 @@ def _of_family(name: str) -> Backbone:
         return found.to(x)
 
     own = Source("toffee-hf" if name == "tiny" else name, None, "apache-2.0" if name == "tiny" else "unknown")
+    def depth(x: Tensor) -> Tensor:
+        return estimate_depth(family.depth.to(x.device), x)
+
     return Backbone(name, family.vae, family.unet, [(family.tokenizer, family.text_encoder)], family.scheduler(),
-                    family.dino, masks, {"base": own})
+                    family.dino, masks, {"base": own}, find_depth=depth)
 
 
 def _of_pipeline(name: str, source: Source) -> Backbone:
@@ -205,8 +224,8 @@ def _of_pipeline(name: str, source: Source) -> Backbone:
                  for cls, folder in ((UNet2DConditionModel, "unet"), (AutoencoderKL, "vae")))
     scheduler = DDIMScheduler.from_pretrained(place, subfolder="scheduler", **at)
     encoder = _frozen(Dinov2Model.from_pretrained(ENCODER.repository, revision=ENCODER.revision))
-    sources = {"base": source, "encoder": ENCODER, "masks": SEGMENTER}
-    return Backbone(name, vae, unet, texts, scheduler, encoder, _clipseg(), sources)
+    sources = {"base": source, "encoder": ENCODER, "masks": SEGMENTER, "depth": ESTIMATOR}
+    return Backbone(name, vae, unet, texts, scheduler, encoder, _clipseg(), sources, find_depth=_depth_anything())
 
 
 def _frozen(model: Any) -> Any:
@@ -229,6 +248,21 @@ def _clipseg() -> Masks:
         return partial(clipseg_masks, loaded[0].to(x.device), loaded[1])(x, names)
 
     return masks
+
+
+def _depth_anything() -> Depth:
+    """Depth by Depth Anything V2, which loads when the first depth is asked for."""
+    loaded: list[Any] = []
+
+    def depth(x: Tensor) -> Tensor:
+        from transformers import DepthAnythingForDepthEstimation
+
+        if not loaded:
+            loaded.append(_frozen(DepthAnythingForDepthEstimation.from_pretrained(
+                ESTIMATOR.repository, revision=ESTIMATOR.revision)))
+        return estimate_depth(loaded[0].to(x.device), x)
+
+    return depth
 
 
 def random_backbone(name: str, dtype: torch.dtype = torch.float32) -> Backbone:

@@ -1,4 +1,8 @@
-"""Training a part of a Refiner or View Generator: low-rank layers in its UNet, its own new layers in full."""
+"""Training a part of a model: low-rank layers in its UNet, its own new layers in full.
+
+A Refiner or View Generator has a UNet inside; the editor is one, and says which layers are its own. It learns from
+pairs what its base never did, so its convolutions and feed-forward layers learn too.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,12 @@ from toffee_hf.errors import InputError
 from toffee_hf.training.loop import writing
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+EVERYWHERE = (*TARGETS, "conv1", "conv2", "conv_shortcut", "conv", "time_emb_proj", "linear_1", "linear_2", "proj_in",
+              "proj_out", "ff.net.0.proj", "ff.net.2", "conv_out")
 
 
 def add_lora(model: Any, rank: int) -> Any:
-    """Freeze the UNet inside `model`, and give its attention low-rank layers; these and the layers around it train.
+    """Freeze the UNet of `model`, and give it low-rank layers; these and the model's own layers train.
 
     Raises InputError where peft is not installed.
     """
@@ -24,22 +30,32 @@ def add_lora(model: Any, rank: int) -> Any:
         from peft import LoraConfig
     except ImportError as err:
         raise InputError("--lora-rank needs peft: pip install 'toffee-hf[train]'") from err
-    model.unet.requires_grad_(False)
-    model.unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian",
-                                      target_modules=list(TARGETS)))
+    unet, own = _parts(model)
+    unet.requires_grad_(False)
+    unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian",
+                                target_modules=list(EVERYWHERE if own else TARGETS)))
+    for part in own:
+        part.requires_grad_(True)
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     return model
 
 
-def save_trained(model: Any, path: Path, rank: int) -> None:
-    """Write what is trained, which is small; `load_trained` puts it onto the same base."""
-    tensors = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+def _parts(model: Any) -> tuple[Any, list[Any]]:
+    """The UNet, and those of its layers that are the model's own."""
+    return (model.unet, []) if hasattr(model, "unet") else (model, model.own_layers())
+
+
+def save_trained(model: Any, path: Path, rank: int, dtype: torch.dtype | None = None) -> None:
+    """Write what is trained, which is small; `load_trained` puts it onto the same base. dtype: on disk."""
+    tensors = {name: p.detach().to("cpu", dtype).contiguous() for name, p in model.named_parameters()
+               if p.requires_grad}
     part = path.with_suffix(".part")
     with writing(path.parent):
         try:
-            save_file(tensors, part, metadata={"rank": str(rank), "format": "pt"})
+            save_file(tensors, part, metadata={"rank": str(rank), "format": "pt",
+                                               "prediction_type": model.config.prediction_type})
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
@@ -65,6 +81,7 @@ def load_trained(model: Any, path: Path) -> Any:
 
 def merged(model: Any) -> Any:
     """The model with its low-rank layers added into its UNet's weights: one of the plain class again."""
-    model.unet.fuse_lora()
-    model.unet.unload_lora()
+    unet, _ = _parts(model)
+    unet.fuse_lora()
+    unet.unload_lora()
     return model

@@ -91,6 +91,12 @@ class Prepared:
         counts = torch.tensor([rows[thing] for thing in dict.fromkeys(self.things)])
         return torch.stack([counts.cumsum(0) - counts, counts], 1)
 
+    def described(self, skipped: dict[str, int]) -> dict[str, Any]:
+        """What a card says of it. skipped: pictures that were left out before, by reason."""
+        left_out = Counter(self.skipped) + Counter(skipped)
+        return {"pictures": len(self), "things": len(set(self.things)),
+                "with_camera": sum(yaw == yaw for yaw in self.yaw), "skipped": dict(sorted(left_out.items()))}
+
     def _rows(self, field: str, index: Tensor) -> Tensor:
         rows = np.load(self.folder / f"{field}.npy", mmap_mode="r")[index.cpu().numpy()]
         return torch.from_numpy(rows).to(index.device)

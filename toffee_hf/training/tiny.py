@@ -244,7 +244,9 @@ def _clip(desk: _Desk) -> None:
 
     tokenizer = train_tokenizer(corpus(), desk.folder / "models" / "tokenizer")
     model = desk.begin(new_clip(tokenizer), "clip")
-    desk.save(train_clip(model, desk.pool, tokenizer, desk.schedule, desk.folder / "clip", desk.seed), "clip")
+    locked = desk.budget.start is not None
+    found = train_clip(model, desk.pool, tokenizer, desk.schedule, desk.folder / "clip", desk.seed, locked)
+    desk.save(found, "clip")
 
 
 def _dino(desk: _Desk) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from toffee_hf.cards import CARDS, write_card
 from toffee_hf.errors import FolderInUse, InputError, RunError
 from toffee_hf.training.backbone import Backbone, TextCondition
 from toffee_hf.training.loop import Extras, Schedule, fit, logged, state_of, writing
@@ -27,6 +29,7 @@ from toffee_hf.versions import installed_versions
 CONFIG, DONE = "config.json", "training.json"
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "peft", "safetensors", "numpy")
 GRID_ROWS, LAST_ROWS = 4, 50
+SKIPPED = "skipped_"                  # of a loss's terms: how many rows of the batch were left out, by reason
 NOT_IN_WEIGHTS = ("every",)           # settings that another run of the same training may change
 
 
@@ -75,7 +78,18 @@ class Task(Protocol):
         """Named scalars of one batch; "loss" is minimised."""
         ...
     def grid(self, model: Any, rows: Tensor) -> list[Tensor]:
-        """Columns of a validation picture, each (rows, 3, H, W) in [-1, 1]."""
+        """Columns of a validation picture, each (rows, 3, H, W) in [-1, 1]; none where there is nothing to show."""
+        ...
+
+
+class Data(Protocol):
+    """What a training reads. digest: of all that decides its examples."""
+
+    @property
+    def digest(self) -> str: ...
+    def __len__(self) -> int: ...
+    def described(self, skipped: dict[str, int]) -> dict[str, Any]:
+        """What a card says of it. skipped: what was left out before and while training, by reason."""
         ...
 
 
@@ -98,12 +112,16 @@ class Workshop:
         """The pictures, prepared in the folder by the main process."""
         with self.accelerator.main_process_first():
             found = prepare(pictures, self.folder / "pictures", self.size_px, self.backbone, views)
+        self.ready()
+        return found
+
+    def ready(self) -> None:
+        """Before the model is made."""
         if self.config.lora_rank and self.config.precision == "bf16":
             self.backbone.unet.to(torch.bfloat16)         # frozen, so half the memory costs nothing
         torch.manual_seed(self.config.seed)               # of the new layers, the same in every process
-        return found
 
-    def run(self, task: Task, data: Prepared, skipped: dict[str, int]) -> Any:
+    def run(self, task: Task, data: Data, skipped: dict[str, int]) -> Any:
         """Train, or go on; leave the model in `folder`/<name> and what a card needs in training.json."""
         config, model = self.config, task.model
         if config.lora_rank:
@@ -143,13 +161,14 @@ class Workshop:
                     _write_json(path, deciding)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def _draw(self, task: Task, data: Prepared, step: int) -> None:
+    def _draw(self, task: Task, data: Data, step: int) -> None:
         """A validation grid as `grids/<step>.png`, of the same pictures every time."""
         rows = torch.linspace(0, len(data) - 1, min(GRID_ROWS, len(data))).long().to(self.accelerator.device)
         columns = [column.float().cpu() for column in task.grid(task.model, rows)]
-        write_grid(self.folder / "grids" / f"{step:06d}.png", columns)
+        if columns:
+            write_grid(self.folder / "grids" / f"{step:06d}.png", columns)
 
-    def _finish(self, model: Any, settings: dict[str, Any], data: Prepared, skipped: dict[str, int]) -> None:
+    def _finish(self, model: Any, settings: dict[str, Any], data: Data, skipped: dict[str, int]) -> None:
         if self.config.lora_rank:
             save_trained(model, self.folder / f"{self.name}_lora.safetensors", self.config.lora_rank)
             merged(model)
@@ -160,17 +179,19 @@ class Workshop:
             shutil.rmtree(self.folder / self.name, ignore_errors=True)
             part.replace(self.folder / self.name)
             _write_json(self.folder / DONE, self._told(settings, data, skipped))
+            if self.name in CARDS:
+                write_card(self.name, self.folder)
 
-    def _told(self, settings: dict[str, Any], data: Prepared, skipped: dict[str, int]) -> dict[str, Any]:
+    def _told(self, settings: dict[str, Any], data: Data, skipped: dict[str, int]) -> dict[str, Any]:
         """What a model card says of the training."""
         rows, state = logged(self.folder), state_of(self.folder)
         last = rows[-LAST_ROWS:]
         final = {key: sum(row[key] for row in last) / len(last) for key in last[-1]
-                 if key not in ("step", "samples", "minutes")}
-        left_out = {reason: skipped.get(reason, 0) + data.skipped.get(reason, 0)
-                    for reason in sorted({*skipped, *data.skipped})}
-        return {"config": settings, "data": {"pictures": len(data), "things": len(set(data.things)),
-                                             "with_camera": sum(yaw == yaw for yaw in data.yaw), "skipped": left_out},
+                 if key not in ("step", "samples", "minutes") and not key.startswith(SKIPPED)}
+        left_out = Counter(skipped)
+        for row in rows:
+            left_out.update({key.removeprefix(SKIPPED): int(n) for key, n in row.items() if key.startswith(SKIPPED)})
+        return {"config": settings, "data": data.described(left_out),
                 "steps": self.config.steps, "samples": rows[-1]["samples"],
                 "seconds": None if state is None else state.seconds, "device": device_name(self.accelerator.device),
                 "processes": self.accelerator.num_processes, "final_losses": final,

@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 
 from builder.cli import main
-from builder.cli.evaluate import JUDGE, METHOD
+from builder.cli.evaluate import JUDGE
 from builder.prompts import TURNS
 from builder.report import write_report
 from tests.builder.report.made_folder import make_folder
 from toffee_hf.evaluation.figures import Figure
-from toffee_hf.evaluation.method import COLUMNS
+from toffee_hf.family import MEMBERS
 from toffee_hf.toy.captions import POSES
 
 BAD = {
@@ -22,9 +22,8 @@ BAD = {
     "count text": (["family", "--count", "many"], "invalid int value: 'many'"),
     "group": (["family", "--only", "views,vibes"], "--only out of autoencoder, perception, "),
     "family": (["family", "--family", "absent"], "absent lacks vae"),
-    "method count": (["method", "--count", "1"], "--count of at least 2"),
-    "method tuned": (["method", "--tuned", "-1"], "--tuned of at least 0, got 48, -1"),
-    "method family": (["method", "--family", "absent"], "absent lacks vae"),
+    "no classifier": (["family", "--family", "bare"], "bare has no classifier, by which scenes and styles are judged"),
+    "no classifier, some": (["family", "--family", "bare", "--only", "views,targets"], "bare has no classifier"),
     "judge absent": (["judge", "absent"], "absent holds no rows with scores; build some"),
     "judge empty": (["judge", "empty"], "empty holds no rows with scores; build some"),
     "judge nothing": (["judge"], "required: DIR"),
@@ -37,6 +36,8 @@ BAD = {
 def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
+    for member in MEMBERS:
+        (tmp_path / "bare" / member).mkdir(parents=True)
     return tmp_path
 
 
@@ -53,12 +54,12 @@ def test_a_bad_argument_is_one_sentence(place, capsys, name):
     assert status(*given) == 2
     said = capsys.readouterr()
     assert says in said.err and len(said.err.strip().splitlines()) == 1 and said.out == ""
-    assert [path.name for path in place.iterdir()] == ["empty"]
+    assert sorted(path.name for path in place.iterdir()) == ["bare", "empty"]
 
 
 def test_figures_are_printed(monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr("toffee_hf.family.open_family", lambda name, device=None: name)
+    monkeypatch.setattr("toffee_hf.evaluation.report.open_measured", lambda name, only: name)
     monkeypatch.setattr("toffee_hf.evaluation.measure.measure",
                         lambda *given: asked.append(given) or {"IoU": Figure(0.9, 0.01, 8)})
     assert status("family", "--family", "mine", "--count", "8", "--only", "views,perception") == 0
@@ -67,28 +68,17 @@ def test_figures_are_printed(monkeypatch, capsys):
     assert status("family") == 0 and asked[1] == ("tiny", 304, ())
 
 
+def test_figures_that_need_no_classifier_are_measured_without_one(monkeypatch, capsys):
+    monkeypatch.setattr("toffee_hf.evaluation.measure.measure", lambda *given: {"IoU": Figure(0.9, 0.01, 8)})
+    assert status("family", "--family", "bare", "--only", "autoencoder,views") == 0
+    assert "| IoU |" in capsys.readouterr().out
+
+
 def test_figures_are_written_where_asked(place, monkeypatch, capsys):
     asked = []
     monkeypatch.setattr("toffee_hf.evaluation.report.write_figures", lambda *given: asked.append(given) or "the table")
     assert status("family", "--docs", place, "--count", "20") == 0
     assert asked == [("tiny", place, 20, ())] and capsys.readouterr().out == "the table\n"
-
-
-@pytest.mark.parametrize(("given", "tuned"), [([], 12), (["--tuned", "3"], 3), (["--tuned", "0"], 0)])
-def test_the_method_is_compared_with_its_rivals(place, monkeypatch, capsys, given, tuned):
-    method = "toffee_hf.evaluation.method"
-    scores = dict.fromkeys(COLUMNS, Figure(0.5, 0.1, 4))
-    monkeypatch.setattr("toffee_hf.family.open_family", lambda name, device=None: name)
-    monkeypatch.setattr(f"{method}.compare", lambda family, count: {("pose", "Refiner"): scores})
-    monkeypatch.setattr(f"{method}.compare_views", lambda family, count: {"View Generator": scores})
-    monkeypatch.setattr(f"{method}.compare_tuned", lambda family, people, tuning: {"DreamBooth-LoRA": scores})
-    (place / "method.md").write_text(f"<!-- {METHOD}: begin -->\n<!-- {METHOD}: end -->\n")
-    assert status("method", "--docs", ".", *given) == 0
-    said = capsys.readouterr().out
-    line = ["4"] + ["0.500 ± 0.100"] * len(COLUMNS)
-    assert cells(said, "pose: Refiner") == cells(said, "view: View Generator") == line
-    assert (f"| {tuned} subjects, 5 prompts: DreamBooth-LoRA |" in said) == (tuned > 0)
-    assert said in (place / "method.md").read_text()
 
 
 def row(index, kept, category="background", **scores):

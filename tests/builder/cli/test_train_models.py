@@ -5,6 +5,7 @@ import json
 import pytest
 
 from builder.cli import main
+from tests.builder.test_training_data import dataset, masks_of
 from tests.tiny_family import write_family
 from tests.toffee_hf.training.real_data import THINGS, VIEWS, mask, photo
 
@@ -68,6 +69,34 @@ def test_what_is_wrong_is_one_sentence_and_nothing_is_written(tmp_path, photos, 
     said = capsys.readouterr().err
     assert says in said and "Traceback" not in said
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_dataset_without_masks_and_class_words_is_told(tmp_path, base, capsys, model):
+    spec = dataset(tmp_path / "d", label=[1, 2, 3, 4])
+    assert status(model, "--data", spec, "--base", base, "--output", tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert "neither class words nor masks" in said and "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_cameras_may_be_missing_for_some(tmp_path, base):
+    spec = dataset(tmp_path / "d", class_name=["mug"] * 4, subject_id=["a", "a", "b", "b"], mask=masks_of(),
+                   yaw=[0.0, 0.5, None, 1.0])  # fmt: skip
+    assert status("view-generator", "--data", spec, "--base", base, "--output", tmp_path / "out", "--steps", 2,
+                  "--batch-size", 2) == 0
+    told = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert (told["data"]["pictures"], told["data"]["with_camera"]) == (4, 3)
+    assert "4 pictures of 2 things (3 with a camera)" in (tmp_path / "out" / "view" / "README.md").read_text()
+
+
+def test_a_loss_that_is_no_number_ends_the_training_and_says_how_to_go_on(tmp_path, photos, base, capsys, monkeypatch):
+    monkeypatch.setattr("toffee_hf.training.refiner.refiner_loss",
+                        lambda model, *_: {"loss": next(model.parameters()).sum() * float("nan")})
+    assert status("refiner", "--data", photos, "--base", base, "--output", tmp_path / "out", "--steps", 2) == 3
+    said = capsys.readouterr().err
+    assert "loss is nan at step 0" in said and "--learning-rate" in said and "Traceback" not in said
+    assert not (tmp_path / "out" / "refiner").exists()
 
 
 def test_objects_with_single_views_are_told(tmp_path, photos, base, capsys):

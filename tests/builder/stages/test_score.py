@@ -10,6 +10,7 @@ from tests.builder.stages.conftest import box, noise
 
 def columns(count, **changed):
     made = {"shown": noise(count, 1), "shown_mask": box(count), "target": noise(count, 2), "target_mask": box(count),
+            "posed": noise(count, 1), "posed_mask": box(count),
             "source": noise(count, 2), "mask": box(count, 16, 48)}
     return {**made, **changed}
 
@@ -17,7 +18,7 @@ def columns(count, **changed):
 def test_every_score_is_known_and_in_range(family, batch):
     done = Score(family=family).run(batch("style", "pose", **columns(2)))
     for scores in done["scores"]:
-        assert set(scores) == {"seg_dino", "dino", "clip_i", "clip_t", "copy", "outside"} <= set(SCORES)
+        assert set(scores) == {"seg_dino", "detail", "dino", "clip_i", "clip_t", "copy", "outside"} <= set(SCORES)
         assert all(isinstance(value, float) and -1 <= value <= 1 for value in scores.values())
 
 
@@ -28,7 +29,7 @@ def test_the_reference_of_the_row_is_the_one_that_was_judged(family, batch):
 
 def test_a_copy_of_the_reference_scores_one(family, batch):
     scores = Score(family=family).run(batch("style", **columns(1, target=noise(1, 1), source=noise(1, 1))))["scores"][0]
-    for name in ("seg_dino", "dino", "clip_i", "copy"):
+    for name in ("seg_dino", "detail", "dino", "clip_i", "copy"):
         assert scores[name] == pytest.approx(1.0, abs=1e-4)
     assert scores["clip_t"] < 1
 
@@ -57,3 +58,12 @@ def test_a_pair_is_scored_by_itself_and_not_by_its_neighbours(family, batch):
     for k in range(2):
         alone = stage.run(made.select([k]))["scores"][0]
         assert alone == pytest.approx(together[k], abs=1e-5)
+
+
+def test_detail_is_held_against_what_the_refiner_was_given_and_not_what_the_pair_shows(family, batch):
+    given = noise(1, 1).int()
+    lighter, other = (given + 30).clamp(max=255).byte(), noise(1, 2)
+    stage = Score(family=family)
+    scores = [stage.run(batch("style", **columns(1, target=target, shown=noise(1, 3))))["scores"][0]["detail"]
+              for target in (noise(1, 1), lighter, other)]
+    assert scores[0] == pytest.approx(1, abs=1e-6) and scores[0] > scores[1] > scores[2]

@@ -63,7 +63,7 @@ def measured(tmp_path, monkeypatch):
     """A family that is not there, with figures and costs; sheets are not drawn."""
     calls = []
     family = SimpleNamespace(folder=tmp_path / "family")
-    family.folder.mkdir()
+    (family.folder / "classifier").mkdir(parents=True)
     monkeypatch.setattr(report, "open_family", lambda name, device=None: family)
     monkeypatch.setattr(report, "measure", lambda opened, count, only: calls.append((count, only)) or FOUND)
     monkeypatch.setattr(report, "write_sheets", lambda opened, folder: calls.append(folder))
@@ -92,6 +92,17 @@ def test_figures_and_costs_go_into_the_method(tmp_path, measured):
 def test_a_family_of_unknown_cost_has_figures_alone(tmp_path, measured):
     assert write_figures(measured[0], document(tmp_path)) == table(FOUND)
     assert measured[1][0] == (304, ())
+
+
+@pytest.mark.parametrize(("only", "needed"), [((), True), (("views", "targets"), True), (("text_to_image",), True),
+                                              (("autoencoder", "views"), False)])  # fmt: skip
+def test_a_family_without_a_classifier_is_told_unless_no_figure_asks_it(tmp_path, measured, only, needed):
+    (measured[0] / "classifier").rmdir()
+    if needed:
+        with pytest.raises(InputError, match="has no classifier.*--only autoencoder,perception,matching,views"):
+            report.open_measured("mine", only)
+    else:
+        assert report.open_measured("mine", only).folder == measured[0]
 
 
 def test_a_document_without_markers_is_told_before_anything_is_measured(tmp_path, measured):

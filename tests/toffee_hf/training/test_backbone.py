@@ -14,10 +14,13 @@ from transformers import (
     Dinov2Model,
 )
 
+from tests.toffee_hf.training.pair_data import write_dataset
 from tests.toffee_hf.training.real_data import pictures
 from toffee_hf.errors import InputError
 from toffee_hf.training import backbone as module
 from toffee_hf.training.backbone import CONFIGS, ENCODER, PUBLISHED, SEGMENTER, Backbone, open_backbone, random_backbone
+from toffee_hf.training.editor import EditorTask, PairData, new_editor
+from toffee_hf.training.editor_examples import EditorConfig
 from toffee_hf.training.pictures import prepare
 from toffee_hf.training.refiner import RefinerConfig, RefinerTask, new_refiner
 from toffee_hf.training.view_generator import ViewConfig, ViewTask, new_view_generator
@@ -145,6 +148,20 @@ def test_a_view_generator_in_the_shape_of_sdxl_trains_and_draws(tmp_path, like_s
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
         columns = task.grid(task.model.eval(), torch.tensor([0, 7]))
     assert len(columns) == 3 and all(c.shape == (2, 3, 64, 64) and torch.isfinite(c).all() for c in columns)
+
+
+def test_an_editor_in_the_shape_of_sdxl_trains_and_draws(tmp_path, like_sdxl):
+    config = EditorConfig(batch_size=2, told_depth=1.0, noisings=2)
+    data = PairData(str(write_dataset(tmp_path)), config, 64)
+    task = EditorTask(new_editor(like_sdxl, config, 64), data, like_sdxl, config)
+    terms = task.loss(0, torch.Generator().manual_seed(0))
+    terms["loss"].backward()
+    assert torch.isfinite(terms["loss"]) and task.model.gate.bias.grad.abs().max() > 0
+    assert (task.model.config.patches, task.model.config.prediction_type) == (16, "epsilon")
+    with torch.no_grad():
+        columns = task.grid(task.model.eval(), torch.tensor([0, 9]))
+    data.close()
+    assert len(columns) == 4 and all(c.shape == (2, 3, 64, 64) and torch.isfinite(c).all() for c in columns)
 
 
 @pytest.mark.parametrize("kind", ["refiner", "view"])

@@ -1,0 +1,1 @@
+"""Leaving the house: models as repositories that need nothing of this package to load."""
