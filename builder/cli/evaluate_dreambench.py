@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from toffee_hf.errors import InputError
 
 if TYPE_CHECKING:
-    from toffee_hf.evaluation.benchmark import Extent, Found, Job
-    from toffee_hf.evaluation.drawing import Drawer, Located, Sampling
-    from toffee_hf.evaluation.dreambench import Judge, Scored
+    from toffee_hf.evaluation.dreambench.drawing import Drawer, Located, Sampling
+    from toffee_hf.evaluation.dreambench.protocol import Extent, Found, Job
+    from toffee_hf.evaluation.dreambench.scoring import Judge, Scored
 
 WHOLE = 30                            # subjects
 OUTPUTS = {False: Path("outputs/dreambench"), True: Path("outputs/dreambench-toy")}
@@ -71,10 +71,10 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _photographs(arguments: argparse.Namespace, output: Path) -> None:
     """DreamBench itself. Everything that can lack is looked for before a picture is drawn."""
-    from toffee_hf.evaluation.benchmark import find_pictures, jobs_of, read_dreambench
-    from toffee_hf.evaluation.drawing import locate_pipeline
-    from toffee_hf.evaluation.dreambench import draw_dreambench, dreambench_table, score
-    from toffee_hf.evaluation.metric_models import open_judge
+    from toffee_hf.evaluation.dreambench.drawing import locate_pipeline
+    from toffee_hf.evaluation.dreambench.metric_models import open_judge
+    from toffee_hf.evaluation.dreambench.protocol import find_pictures, jobs_of, read_dreambench
+    from toffee_hf.evaluation.dreambench.scoring import draw_dreambench, dreambench_table, score
 
     sampling, extent = _sampling(arguments), _extent(arguments)
     subjects = read_dreambench(arguments.data)
@@ -96,9 +96,9 @@ def _photographs(arguments: argparse.Namespace, output: Path) -> None:
 
 def _toy(arguments: argparse.Namespace, output: Path) -> None:
     """The benchmark of the toy world."""
-    from toffee_hf.evaluation.benchmark import jobs_of
+    from toffee_hf.evaluation.dreambench.protocol import jobs_of
+    from toffee_hf.evaluation.dreambench.toy import MODEL, RIVAL, SUBJECTS, ToyJudge, baselines, toy_bench, toy_table
     from toffee_hf.evaluation.report import open_measured
-    from toffee_hf.evaluation.toy_dreambench import MODEL, RIVAL, SUBJECTS, ToyJudge, baselines, toy_bench, toy_table
 
     sampling, extent = _sampling(arguments), _extent(arguments)
     family = open_measured(arguments.family)
@@ -118,8 +118,8 @@ def _toy(arguments: argparse.Namespace, output: Path) -> None:
 def _model_ways(models: dict[str, str], sampling: Sampling, trusted: bool
                 ) -> tuple[dict[str, Drawer], dict[str, dict[str, Any]]]:
     """Drawers of the named pipelines, and what each depends on."""
-    from toffee_hf.evaluation.drawing import locate_pipeline, open_pipeline
-    from toffee_hf.evaluation.toy_dreambench import model_drawers
+    from toffee_hf.evaluation.dreambench.drawing import locate_pipeline, open_pipeline
+    from toffee_hf.evaluation.dreambench.toy import model_drawers
 
     ways: dict[str, Drawer] = {}
     records: dict[str, dict[str, Any]] = {}
@@ -134,9 +134,9 @@ def _model_ways(models: dict[str, str], sampling: Sampling, trusted: bool
 def _drawn(output: Path, jobs: list[Job], ways: dict[str, Drawer], records: dict[str, dict[str, Any]], seed: int,
            batch: int) -> dict[str, Found]:
     """All pictures of all ways; a folder of other pictures is refused before any is drawn."""
-    from toffee_hf.evaluation.benchmark import find_pictures
-    from toffee_hf.evaluation.drawing import check_record, draw_missing
-    from toffee_hf.evaluation.toy_dreambench import folder_of
+    from toffee_hf.evaluation.dreambench.drawing import check_record, draw_missing
+    from toffee_hf.evaluation.dreambench.protocol import find_pictures
+    from toffee_hf.evaluation.dreambench.toy import folder_of
 
     whole = {way: {**record, "seed": seed} for way, record in records.items()}
     for way, record in whole.items():
@@ -147,14 +147,14 @@ def _drawn(output: Path, jobs: list[Job], ways: dict[str, Drawer], records: dict
 
 
 def _scored(found: dict[str, Found], judge: Judge, batch: int) -> dict[str, Scored]:
-    from toffee_hf.evaluation.dreambench import score
+    from toffee_hf.evaluation.dreambench.scoring import score
 
     return {way: score(pictures, judge, batch, f"score: {way}") for way, pictures in found.items()}
 
 
 def _conclude(output: Path, scored: dict[str, Scored], found: dict[str, Found], jobs: list[Job], extent: Extent,
               facts: dict[str, Any], table: str) -> None:
-    from toffee_hf.evaluation.dreambench import result, shortfall, write_result
+    from toffee_hf.evaluation.dreambench.scoring import result, shortfall, write_result
 
     lacks = [f"{way}: {said}" for way, pictures in found.items() if (said := shortfall(pictures, jobs))]
     whole = "\n\n".join([table, *lacks])
@@ -163,12 +163,12 @@ def _conclude(output: Path, scored: dict[str, Scored], found: dict[str, Found], 
 
 
 def _sampling(arguments: argparse.Namespace) -> Sampling:
-    from toffee_hf.evaluation.drawing import Sampling
+    from toffee_hf.evaluation.dreambench.drawing import Sampling
 
     return Sampling(arguments.steps, arguments.guidance)
 
 
 def _extent(arguments: argparse.Namespace) -> Extent:
-    from toffee_hf.evaluation.benchmark import Extent
+    from toffee_hf.evaluation.dreambench.protocol import Extent
 
     return Extent(min(arguments.subjects, WHOLE), arguments.prompts, arguments.images)

@@ -9,7 +9,7 @@ from transformers import CLIPTextModel
 from builder.cli import main
 from tests.tiny_family import write_family
 from tests.tiny_metrics import write_dreambench, write_metrics, write_ready
-from tests.toffee_hf.evaluation.test_drawing import FakeEditor
+from tests.toffee_hf.evaluation.dreambench.test_drawing import FakeEditor
 from toffee_hf.family import Family
 from toffee_hf.toy.world import ToySubject
 
@@ -111,7 +111,7 @@ def test_a_pipeline_of_diffusers_draws_from_words(place, made, capsys):
 
 def test_the_toy_benchmark_runs_anywhere(place, capsys, monkeypatch):
     (place / "editor").mkdir()
-    monkeypatch.setattr("toffee_hf.evaluation.drawing.open_pipeline", lambda located, trusted: FakeEditor())
+    monkeypatch.setattr("toffee_hf.evaluation.dreambench.drawing.open_pipeline", lambda located, trusted: FakeEditor())
     short = ["--toy", "--family", "family", "--output", "out", "--subjects", 2, "--prompts", 2, "--images", 1]
     assert status(*short) == 0
     assert "difference" not in capsys.readouterr().out

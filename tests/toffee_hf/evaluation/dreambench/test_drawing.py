@@ -8,8 +8,7 @@ import torch
 from PIL import Image
 
 from toffee_hf.errors import InputError, RunMismatch
-from toffee_hf.evaluation.benchmark import Job
-from toffee_hf.evaluation.drawing import (
+from toffee_hf.evaluation.dreambench.drawing import (
     Reference,
     Sampling,
     draw_missing,
@@ -19,6 +18,7 @@ from toffee_hf.evaluation.drawing import (
     takes_subject,
     weights_hash,
 )
+from toffee_hf.evaluation.dreambench.protocol import Job
 
 JOBS = [Job(subject, index, n, f"a {subject} {index}", 100 * index + n)
         for subject in ("mug", "cat") for index in (0, 7) for n in (0, 1)]

@@ -10,9 +10,8 @@ from transformers import CLIPImageProcessorPil, ViTImageProcessorPil
 
 from tests.tiny_metrics import picture, write_dreambench, write_metrics
 from toffee_hf.errors import InputError
-from toffee_hf.evaluation import metric_models
-from toffee_hf.evaluation.benchmark import Extent, jobs_of, read_dreambench
-from toffee_hf.evaluation.metric_models import (
+from toffee_hf.evaluation.dreambench import metric_models
+from toffee_hf.evaluation.dreambench.metric_models import (
     CLIP,
     CLIP_PIXELS,
     DINO,
@@ -21,6 +20,7 @@ from toffee_hf.evaluation.metric_models import (
     open_judge,
     open_picture,
 )
+from toffee_hf.evaluation.dreambench.protocol import Extent, jobs_of, read_dreambench
 
 
 @pytest.fixture(scope="module")

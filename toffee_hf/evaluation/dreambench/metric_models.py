@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from toffee_hf.errors import InputError
-from toffee_hf.evaluation.benchmark import BenchSubject, Job
+from toffee_hf.evaluation.dreambench.protocol import BenchSubject, Job
 from toffee_hf.family import default_device
 from toffee_hf.perception.clipseg import clipseg_masks
 from toffee_hf.perception.similarity import CLIP_MEAN, CLIP_STD, clip_texts, cosine

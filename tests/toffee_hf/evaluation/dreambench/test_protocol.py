@@ -4,7 +4,7 @@ import pytest
 
 from tests.tiny_metrics import SUBJECTS, picture, write_dreambench, write_ready
 from toffee_hf.errors import InputError
-from toffee_hf.evaluation.benchmark import (
+from toffee_hf.evaluation.dreambench.protocol import (
     Extent,
     find_pictures,
     jobs_of,

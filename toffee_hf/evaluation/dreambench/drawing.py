@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from toffee_hf.errors import InputError, RunMismatch
-from toffee_hf.evaluation.benchmark import Job, by_subject
+from toffee_hf.evaluation.dreambench.protocol import Job, by_subject
 from toffee_hf.family import default_device
 
 RECORD = "drawn.json"

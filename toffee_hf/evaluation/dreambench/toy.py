@@ -17,13 +17,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from toffee_hf.evaluation.benchmark import BenchSubject, Job
-from toffee_hf.evaluation.drawing import Drawer, Reference, Sampling, draw_with, takes_subject, weights_hash
-from toffee_hf.evaluation.dreambench import Scored, told
+from toffee_hf.evaluation.dreambench.drawing import Drawer, Reference, Sampling, draw_with, takes_subject, weights_hash
+from toffee_hf.evaluation.dreambench.metric_models import mean_cosine, picture_pixels
+from toffee_hf.evaluation.dreambench.protocol import BenchSubject, Job
+from toffee_hf.evaluation.dreambench.scoring import Scored, told
 from toffee_hf.evaluation.figures import Figure, psnr_inside
 from toffee_hf.evaluation.heldout import Asked, Pictures, asked, pictures, references, subjects
 from toffee_hf.evaluation.measure import named
-from toffee_hf.evaluation.metric_models import mean_cosine, picture_pixels
 from toffee_hf.evaluation.report import markdown_rows
 from toffee_hf.evaluation.ways import drafts, pasted, text_to_image
 from toffee_hf.family import Family

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from tests.toffee_hf.evaluation.test_drawing import FakeEditor, FakePainter
-from toffee_hf.evaluation import toy_dreambench as toy
+from tests.toffee_hf.evaluation.dreambench.test_drawing import FakeEditor, FakePainter
 from toffee_hf.evaluation import ways
-from toffee_hf.evaluation.benchmark import Extent, jobs_of
-from toffee_hf.evaluation.drawing import Sampling
-from toffee_hf.evaluation.dreambench import Scored
+from toffee_hf.evaluation.dreambench import toy
+from toffee_hf.evaluation.dreambench.drawing import Sampling
+from toffee_hf.evaluation.dreambench.protocol import Extent, jobs_of
+from toffee_hf.evaluation.dreambench.scoring import Scored
 from toffee_hf.toy.captions import understood
 from toffee_hf.toy.designs import MATERIALS
 from toffee_hf.toy.world import toy_subject

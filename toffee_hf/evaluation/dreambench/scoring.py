@@ -19,8 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from toffee_hf.errors import InputError
-from toffee_hf.evaluation.benchmark import BenchSubject, Extent, Found, Job, by_subject, find_pictures
-from toffee_hf.evaluation.drawing import (
+from toffee_hf.evaluation.dreambench.drawing import (
     Drawer,
     Located,
     Reference,
@@ -32,8 +31,9 @@ from toffee_hf.evaluation.drawing import (
     takes_subject,
     write_whole,
 )
+from toffee_hf.evaluation.dreambench.metric_models import DreamBenchJudge, open_picture
+from toffee_hf.evaluation.dreambench.protocol import BenchSubject, Extent, Found, Job, by_subject, find_pictures
 from toffee_hf.evaluation.figures import Figure
-from toffee_hf.evaluation.metric_models import DreamBenchJudge, open_picture
 from toffee_hf.evaluation.report import markdown_rows
 from toffee_hf.versions import installed_versions
 

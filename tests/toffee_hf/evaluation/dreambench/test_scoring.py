@@ -9,12 +9,13 @@ import torch
 from PIL import Image
 
 from tests.tiny_metrics import write_dreambench, write_metrics, write_ready
-from tests.toffee_hf.evaluation.test_drawing import FakeEditor, FakePainter
+from tests.toffee_hf.evaluation.dreambench.test_drawing import FakeEditor, FakePainter
 from toffee_hf.errors import InputError, RunMismatch
-from toffee_hf.evaluation import dreambench
-from toffee_hf.evaluation.benchmark import Extent, Found, find_pictures, jobs_of, read_dreambench
-from toffee_hf.evaluation.drawing import Located, Sampling
-from toffee_hf.evaluation.dreambench import (
+from toffee_hf.evaluation.dreambench import scoring
+from toffee_hf.evaluation.dreambench.drawing import Located, Sampling
+from toffee_hf.evaluation.dreambench.metric_models import open_judge
+from toffee_hf.evaluation.dreambench.protocol import Extent, Found, find_pictures, jobs_of, read_dreambench
+from toffee_hf.evaluation.dreambench.scoring import (
     PUBLISHED,
     Scored,
     draw_dreambench,
@@ -25,7 +26,6 @@ from toffee_hf.evaluation.dreambench import (
     shortfall,
     write_result,
 )
-from toffee_hf.evaluation.metric_models import open_judge
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_the_table_has_ours_and_what_others_published(bench):
 
 
 def test_the_page_shows_the_same_published_table():
-    page = (Path(__file__).parents[3] / "docs" / "dreambench.md").read_text()
+    page = (Path(__file__).parents[4] / "docs" / "dreambench.md").read_text()
     for p in PUBLISHED:
         assert f"| {p.method} | {p.dino:.3f} | {p.clip_i:.3f} | {p.clip_t:.3f} | {p.paper} |" in page
 
@@ -126,7 +126,7 @@ def test_a_subject_is_shown_by_its_first_photograph_and_its_mask(bench, judge, m
 @pytest.mark.parametrize("fake", [FakeEditor, FakePainter])
 def test_a_pipeline_draws_and_is_scored_and_a_second_run_draws_nothing(bench, judge, tmp_path, monkeypatch, fake):
     pipeline = fake()
-    monkeypatch.setattr(dreambench, "open_pipeline", lambda located, trusted: pipeline)
+    monkeypatch.setattr(scoring, "open_pipeline", lambda located, trusted: pipeline)
     jobs = jobs_of(bench, Extent(3, 2, 2), 0)
     located = Located("mine", tmp_path, None, "0" * 64)
 
@@ -141,7 +141,7 @@ def test_a_pipeline_draws_and_is_scored_and_a_second_run_draws_nothing(bench, ju
     with pytest.raises(RunMismatch, match="another seed"):
         run(seed=1)
     scored = score(found, judge, 4)
-    assert set(scored.columns) == set(dreambench.COLUMNS) and scored.figure("DINO").n == 3
+    assert set(scored.columns) == set(scoring.COLUMNS) and scored.figure("DINO").n == 3
     assert json.loads((tmp_path / "images" / "drawn.json").read_text())["masks"] == judge.sources["segmenter"]
 
 
