@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from builder.subject_datasets import DatasetRow, columns, index_dataset, is_dataset
 from builder.subject_folders import PhotoFile
 from builder.subjects import Subject, SubjectIndex, ToyPicture, index_subjects
+from toffee_hf.cards import placeless
 from toffee_hf.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,16 +20,17 @@ if TYPE_CHECKING:
     from toffee_hf.training.pictures import Picture
 
 UNNAMED = "object"                    # class word of a dataset that has masks and no words
-_TOYS = ("toy:train", "toy:held-out")
+_TOYS, _MEASURED = "toy:train", "toy:held-out"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
     """pictures to prepare; skipped: those left out by the index, by reason; same_place: an object's views share their
-    surroundings."""
+    surroundings; name: of the data, without its place."""
 
     pictures: list[Picture]
     skipped: dict[str, int]
+    name: str
     same_place: bool = False
 
 
@@ -45,10 +47,10 @@ def views_of(spec: str, size_px: int) -> TrainingData:
 
     A dataset may have a column `yaw` of radians. Raises `InputError` where no object has two views.
     """
-    if spec in _TOYS:
+    if spec == _TOYS:
         return _toy_views(spec, size_px)
     data = _multiview_folder(spec) or _indexed(spec, size_px)
-    if max(Counter(picture.thing for picture in data.pictures).values()) < 2:
+    if data.pictures and max(Counter(picture.thing for picture in data.pictures).values()) < 2:
         raise InputError(f"every object in {spec} has a single view; give views of an object the same subject_id (in "
                          "metadata.csv or the dataset), or the folders of MVImgNet")
     return data
@@ -57,20 +59,22 @@ def views_of(spec: str, size_px: int) -> TrainingData:
 def _multiview_folder(spec: str) -> TrainingData | None:
     from toffee_hf.training.multiview import is_mvimgnet, mvimgnet_pictures
 
-    if spec in _TOYS or not is_mvimgnet(Path(spec)):
+    if spec == _TOYS or not is_mvimgnet(Path(spec)):
         return None
-    return TrainingData(mvimgnet_pictures(Path(spec)), {})
+    return TrainingData(mvimgnet_pictures(Path(spec)), {}, placeless(spec))
 
 
 def _indexed(spec: str, size_px: int) -> TrainingData:
     index, told = _index(spec, size_px)
     skipped = Counter(line.reason.partition(":")[0] for line in index.skipped)
-    return TrainingData([_picture(subject, told) for subject in index], dict(sorted(skipped.items())))
+    return TrainingData([_picture(subject, told) for subject in index], dict(sorted(skipped.items())), placeless(spec))
 
 
 def _index(spec: str, size_px: int) -> tuple[SubjectIndex, dict[str, list[object]]]:
     """The subjects, and the columns of a dataset."""
-    if spec in _TOYS or not is_dataset(spec):
+    if spec == _MEASURED:
+        raise InputError(f"--data {spec} is for measuring what a training has reached; train on {_TOYS}")
+    if spec == _TOYS or not is_dataset(spec):
         return index_subjects(spec, size_px), {}
     told = columns(spec)
     if "class_name" not in told and "mask" not in told:
@@ -107,5 +111,5 @@ def _toy_views(spec: str, size_px: int) -> TrainingData:
     for subject in index_subjects(spec, size_px):
         assert isinstance(subject.locator, ToyPicture)
         found += toy_views(subject.locator.split, subject.locator.index, subject.class_name, size_px)
-    return TrainingData(found, {}, same_place=True)
+    return TrainingData(found, {}, spec, same_place=True)
 

@@ -6,6 +6,7 @@ Loads no library of models. Every figure on a card comes from a file of the trai
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,10 @@ TITLES = {"refiner": "Toffee Refiner", "view": "Toffee View Generator"}
 FIGURES = {"refiner": ("photo prompts", "style prompts"), "view": ("view by",)}     # how their lines in a table begin
 TAGS = ["toffee", "subject-driven", "personalization", "diffusers"]
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+OWN_DATA = "toy:train"                # pictures that this repository draws itself
+FOREIGN = "The licence of the pictures it was trained on is not covered by this card."
+OF_A_FOLDER = "        # the folder of the base model"
+DEPTH = "A depth map, `depth=` of `ToffeeViewPipeline`, lets what is visible be turned in space first."
 SETTINGS = {
     "batch_size": "batch of each process", "learning_rate": "learning rate", "size_px": "side of the pictures, px",
     "lora_rank": "LoRA rank (0: every weight)", "precision": "precision", "ema": "moving average of the weights",
@@ -32,7 +37,8 @@ SETTINGS = {
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
     """What a card says. base: what `open_backbone` is given; sources: name, repository, revision and licence of each
-    ingredient; made, cost, results: Markdown; grid: a picture beside the card, or nothing."""
+    ingredient; made, cost, results: Markdown; data: name of the pictures; grid: a picture beside the card, or nothing;
+    in_folder: the base is a folder, which lies elsewhere for others; depth: a View Generator has learnt with depth."""
 
     base: str
     size_px: int
@@ -40,7 +46,10 @@ class Facts:
     made: str
     cost: str
     results: str
+    data: str = OWN_DATA
     grid: str = ""
+    in_folder: bool = False
+    depth: bool = False
 
 
 def write_card(kind: str, folder: Path) -> None:
@@ -86,17 +95,19 @@ def card_of_tiny(kind: str, family: Path, document: Path) -> str:
         made="On renders of training subjects of the toy world, by `toffee train tiny`.",
         cost=f"{cost['samples']:,.0f} training pictures in {cost['minutes']:.0f} minutes of one CPU core. The other "
              f"models of the family took {others:.0f} minutes more.",
-        results=_figures(kind, document)))
+        results=_figures(kind, document), depth=True))
 
 
 def render(kind: str, facts: Facts) -> str:
     """The card of a `refiner` or `view` as Markdown, with the Hub's metadata at its head."""
     grid = f"![Validation pictures of the training, on pictures that it has seen]({facts.grid})" if facts.grid else ""
+    licences = table(("ingredient", "from", "revision", "licence"), [
+        (s["name"], s["repository"], s["revision"] or "none", s["licence"]) for s in facts.sources])
     return template(CARDS[kind]).substitute(
         metadata=_metadata(facts), title=f"{TITLES[kind]} ({facts.base.rpartition('/')[2]})", base=facts.base,
         size_px=facts.size_px, made=facts.made, cost=facts.cost, results=facts.results, grid=grid,
-        licences=_table(("ingredient", "from", "revision", "licence"), [
-            (s["name"], s["repository"], s["revision"] or "none", s["licence"]) for s in facts.sources]))
+        where=OF_A_FOLDER if facts.in_folder else "", depth=DEPTH if facts.depth else "",
+        licences=licences if facts.data == OWN_DATA else f"{licences}\n\n{FOREIGN}")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -117,25 +128,30 @@ def _facts(told: dict[str, Any], grid: str) -> Facts:
     """Of a training on real data, as its training.json has it."""
     config, base, data, versions = told["config"], told["config"]["base"], told["data"], told["versions"]
     left_out = ", ".join(f"{count:,} `{reason}`" for reason, count in data["skipped"].items())
-    made = [f"From {_placeless(base['name'])}, by `toffee train` on {data['pictures']:,} pictures of "
-            f"{data['things']:,} things ({data['with_camera']:,} with a camera); left out: {left_out or 'none'}.", "",
-            _table(("setting", "value"), [("steps", f"{told['steps']:,}"),
+    named = f" from `{data['dataset']}`" if data["dataset"] else ""
+    made = [f"From {placeless(base['name'])}, by `toffee train` on {data['pictures']:,} pictures of "
+            f"{data['things']:,} things ({data['with_camera']:,} with a camera){named}; "
+            f"left out: {left_out or 'none'}.", "",
+            table(("setting", "value"), [("steps", f"{told['steps']:,}"),
                                           *((name, config[key]) for key, name in SETTINGS.items())]), "",
             "Made with " + ", ".join(f"{name} {version}" for name, version in versions.items()) + "."]
-    hours = told["seconds"] / 3600
+    hours, name = told["seconds"] / 3600, placeless(base["name"])
+    unnamed = base["sources"]["base"]["repository"] == base["name"]      # no name of ours: a Hub id or a folder
     return Facts(
-        base=_placeless(base["name"]), size_px=int(config["size_px"]), grid=grid, made="\n".join(made),
-        sources=[{**source, "name": name, "repository": _placeless(source["repository"])}
-                 for name, source in base["sources"].items()],
+        base=name, size_px=int(config["size_px"]), grid=grid, made="\n".join(made),
+        data=data["dataset"], in_folder=unnamed and not HUB_ID.fullmatch(name),
+        sources=[{**source, "name": part, "repository": placeless(source["repository"])}
+                 for part, source in base["sources"].items()],
         cost=f"{told['samples']:,} training pictures in {told['seconds']:,.0f} s ({hours:.2g} hours) of "
              f"{told['processes']} x {told['device']}.",
-        results=_table(("mean of the last steps", "value"),
+        results=table(("mean of the last steps", "value"),
                        [(name, f"{value:.4g}") for name, value in told["final_losses"].items()]))
 
 
-def _placeless(name: str) -> str:
-    """What `--base` was; of a folder its name only, for where it lay is nobody's business."""
-    return Path(name).name if name.startswith(("/", ".", "~")) else name
+def placeless(name: str) -> str:
+    """What `--base` or `--data` was; of a folder its name only, for where it lay is nobody's business."""
+    is_folder = name.startswith(("/", ".", "~")) or Path(name).is_dir()
+    return os.path.basename(os.path.abspath(name)) if is_folder else name
 
 
 def _metadata(facts: Facts) -> str:
@@ -144,17 +160,18 @@ def _metadata(facts: Facts) -> str:
 
     base = next(source for source in facts.sources if source["name"] == "base")
     licences = {str(source["licence"]) for source in facts.sources if source["name"] != "masks"}
-    known: dict[str, Any] = {"license": _licence(licences), "library_name": "diffusers",
+    known: dict[str, Any] = {"license": shared_licence(licences), "library_name": "diffusers",
                              "pipeline_tag": "image-to-image", "tags": TAGS}
     if known["license"] == "other":
         known["license_name"] = "see-licences-of-ingredients"
     if HUB_ID.fullmatch(base["repository"]) and not Path(base["repository"]).exists():
         known |= {"base_model": base["repository"], "base_model_relation": "finetune"}
+    known |= {"datasets": [facts.data]} if HUB_ID.fullmatch(facts.data) else {}
     text: str = yaml.safe_dump(known, sort_keys=False, allow_unicode=True).rstrip("\n")
     return text
 
 
-def _licence(licences: set[str]) -> str:
+def shared_licence(licences: set[str]) -> str:
     """One licence where the weights share it or all but one are permissive; otherwise the reader sees the table."""
     strict = licences - {"apache-2.0"}
     if len(strict) > 1:
@@ -175,9 +192,9 @@ def _figures(kind: str, document: Path) -> str:
     if not rows:
         raise InputError(f"{document} holds no figures of the {kind}; `toffee evaluate family --docs` writes them")
     return ("On held-out subjects, mean ± half of the 95 % interval, PSNR in dB inside the truth's mask:\n\n"
-            + _table(("what", "figure", "n"), rows))
+            + table(("what", "figure", "n"), rows))
 
 
-def _table(heading: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
+def table(heading: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
     lines = [heading, ["---"] * len(heading), *rows]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -141,6 +141,41 @@ def decode_mask(data: bytes) -> NDArray[np.uint8]:
     return mask
 
 
+def decode_any_mask(data: bytes, size_px: int) -> NDArray[np.bool_]:
+    """A mask as people store them, (size_px, size_px), true where the subject is; oriented and cropped like `decode`.
+
+    The subject is what is opaque where that differs from place to place, else what is bright. Where no value exceeds 1,
+    1 is the subject: labels, not shades. Raises ImageError with any reason of `REASONS`.
+    """
+    import numpy as np
+    from PIL import Image
+
+    probe(data)
+    try:
+        with _open(data) as opened:
+            opened.load()
+            plane = _centre_square(_shades(_oriented(opened)))
+    except _PARSER_ERRORS as err:
+        raise ImageError("truncated", str(err)) from err
+    return np.array(plane.resize((size_px, size_px), Image.Resampling.LANCZOS)) > 127
+
+
+def _shades(picture: Image.Image) -> Image.Image:
+    """Opacity or brightness as L."""
+    import numpy as np
+    from PIL import Image
+
+    if picture.has_transparency_data:
+        rgba = picture.convert("RGBA")
+        alpha = rgba.getchannel("A")
+        picture = alpha if np.ptp(np.asarray(alpha)) else rgba.convert("RGB")
+    if picture.mode != "F" and not picture.mode.startswith("I"):
+        picture = picture.convert("L")
+    if np.asarray(picture).max() <= 1:
+        return Image.fromarray(np.clip(np.rint(np.asarray(picture, np.float32) * 255), 0, 255).astype(np.uint8))
+    return _to_8_bits(picture)
+
+
 def _from_array(array: NDArray[np.uint8], channels: int) -> Image.Image:
     from PIL import Image
 

@@ -81,7 +81,7 @@ def _train(arguments: argparse.Namespace, member: str, read: Callable[[str, int]
     backbone = open_backbone(arguments.base)
     size_px = make_config(None).size_for(backbone)
     data = read(arguments.data, size_px)
-    train(data.pictures, backbone, make_config(data), arguments.output, data.skipped)
+    train(data.pictures, backbone, make_config(data), arguments.output, data.skipped, data.name)
     print(f"model: {arguments.output / member}\nfigures: {arguments.output / 'training.json'}\n"
           f"pictures: {arguments.output / 'grids'}")
     return 0

@@ -32,7 +32,7 @@ def tiny() -> Recipe:
             Draft(family="tiny", steps=12, guidance=2.0),
             Refine(family="tiny", transfers=(("background", "full"), ("style", "full"), ("pose", "full"),
                                            ("colour", "pattern"), ("texture", "palette")),
-                   strength=0.9, steps=1, top_k=4, temperature=0.05, threshold=-1.0, nearness=1.0, margin_px=5,
+                   strength=0.8, steps=1, top_k=4, temperature=0.05, threshold=-1.0, nearness=1.0, margin_px=5,
                    feather_px=3),
             TargetMask(family="tiny"),
             Score(family="tiny"),

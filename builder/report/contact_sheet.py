@@ -20,7 +20,7 @@ MARGIN_PX, CELL_GAP_PX, LINE_GAP_PX = 48, 30, 24
 PICTURES = {"generation": ("reference", "target"), "editing": ("reference", "source", "target")}
 CELLS_PER_LINE = {"generation": 3, "editing": 2}
 WIDTH_PX = 2 * MARGIN_PX + 3 * (2 * TILE_PX + TILE_GAP_PX) + 2 * CELL_GAP_PX
-MAIN_SCORES = ("seg_dino", "clip_t", "copy", "in_domain", "outside")
+MAIN_SCORES = ("seg_dino", "detail", "clip_t", "copy", "outside")
 CONTENT_PX = WIDTH_PX - 2 * MARGIN_PX
 TALLEST_CELL_PX = 340
 

@@ -98,6 +98,26 @@ def test_the_folders_of_mvimgnet_serve_both(tmp_path):
     assert {p.thing for p in views_of(str(tmp_path), 64).pictures} == {"mug/a", "mug/b"}
 
 
+def test_folders_of_mvimgnet_without_pictures_are_left_to_be_told(tmp_path):
+    (tmp_path / "mug" / "a" / "images").mkdir(parents=True)
+    assert views_of(str(tmp_path), 64).pictures == photos_of(str(tmp_path), 64).pictures == []
+
+
+@pytest.mark.parametrize("read", [photos_of, views_of])
+def test_what_is_for_measuring_is_not_trained_on(read):
+    with pytest.raises(InputError, match="toy:held-out is for measuring.*toy:train"):
+        read("toy:held-out", 64)
+
+
+def test_data_has_the_name_of_its_folder_and_not_its_place(tmp_path, monkeypatch):
+    (tmp_path / "things" / "mug").mkdir(parents=True)
+    (tmp_path / "things" / "mug" / "0.png").write_bytes(photo(0, 0))
+    monkeypatch.chdir(tmp_path)
+    for spec in (str(tmp_path / "things"), "things", "./things/", "things/../things"):
+        assert photos_of(spec, 64).name == "things"
+    assert photos_of("toy:train", 64).name == views_of("toy:train", 64).name == "toy:train"
+
+
 def test_toys_come_in_two_views_in_the_same_place_with_masks_and_cameras():
     found = views_of("toy:train", 64)
     first, second = found.pictures[:2]

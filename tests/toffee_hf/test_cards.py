@@ -11,7 +11,17 @@ import yaml
 from PIL import Image
 
 from tests.toffee_hf.training.real_data import photo, train
-from toffee_hf.cards import CARDS, Facts, card_of_tiny, card_of_training, render, write_card
+from toffee_hf.cards import (
+    CARDS,
+    FOREIGN,
+    OF_A_FOLDER,
+    Facts,
+    card_of_tiny,
+    card_of_training,
+    placeless,
+    render,
+    write_card,
+)
 from toffee_hf.errors import InputError
 from toffee_hf.family import TINY
 
@@ -44,7 +54,9 @@ def test_a_training_leaves_its_card_beside_the_weights(trained, kind):
     folder = trained[kind]
     card, told = (folder / kind / "README.md").read_text(), json.loads((folder / "training.json").read_text())
     assert told["data"]["pictures"] == 12 and told["data"]["things"] == 4
-    assert "12 pictures of 4 things (9 with a camera); left out: none" in card
+    assert "12 pictures of 4 things (9 with a camera) from `boxes`; left out: none" in card
+    assert FOREIGN in card and f"{OF_A_FOLDER}\n" in card
+    assert "depth" not in card, "it has not learnt with it"
     assert f"4 training pictures in {told['seconds']:.0f} s" in card and "| learning rate | 0.001 |" in card
     assert f"| loss | {told['final_losses']['loss']:.4g} |" in card and f"torch {told['versions']['torch']}" in card
     assert "](grid.png)" in card
@@ -96,6 +108,31 @@ def test_licence_and_base_follow_from_the_ingredients(sources, wanted):
     assert {k: v for k, v in known.items() if k.startswith(("license", "base_model", "datasets"))} == wanted
 
 
+@pytest.mark.parametrize(("data", "told", "foreign"), [
+    ("org/photos", ["org/photos"], True), ("photos", None, True), ("", None, True), ("toy:train", None, False)])
+def test_the_pictures_it_was_trained_on_are_named_and_their_licence_is_not_promised(data, told, foreign):
+    card = render("refiner", facts(data=data))
+    assert head(card).get("datasets") == told and (FOREIGN in card) == foreign
+
+
+@pytest.mark.parametrize(("name", "repository", "in_folder"), [
+    ("/here/sd", "/here/sd", True), ("sd", "sd", True), ("org/sd", "org/sd", False), ("tiny", "toffee-hf", False),
+    ("sd21", SD["repository"], False)])  # fmt: skip
+def test_its_code_says_where_the_base_is_a_folder(tmp_path, trained, name, repository, in_folder):
+    told = json.loads((trained["view"] / "training.json").read_text())
+    told["config"]["base"] |= {"name": name, "sources": {"base": {**SD, "repository": repository}}}
+    (tmp_path / "training.json").write_text(json.dumps(told))
+    line = f'open_backbone("{name.rpartition("/here/")[2]}")'
+    assert f"{line}{OF_A_FOLDER if in_folder else ''}\n" in card_of_training("view", tmp_path)
+
+
+def test_a_name_has_no_place(tmp_path, monkeypatch):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    names = {"a/b": "b", "./a/": "a", str(tmp_path / "a"): "a", "/gone/c": "c", "org/name": "org/name", "tiny": "tiny"}
+    assert {name: placeless(name) for name in names} == names
+
+
 def test_without_a_grid_there_is_no_picture():
     assert "![" not in render("view", facts()) and "![" in render("view", facts(grid="grid.png"))
 
@@ -109,6 +146,7 @@ def test_the_tiny_familys_cards_come_from_its_files(kind):
     lines = [line for line in card.splitlines() if line.startswith(("| photo prompts", "| view by"))]
     assert lines and all(line in document for line in lines)
     assert head(card)["license"] == "apache-2.0" and "base_model" not in head(card) and "$" not in card
+    assert FOREIGN not in card and OF_A_FOLDER not in card and ("`depth=`" in card) == (kind == "view")
 
 
 @pytest.mark.parametrize("field", ["config", "data", "samples", "seconds", "final_losses", "versions", "processes"])

@@ -1,4 +1,4 @@
-"""What each setting of the Refiner is worth: one changed at a time, on the same held-out drafts."""
+"""What each setting of the Refiner is worth: one changed at a time, on the same drafts."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ NAMED: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
     (MATCHING, "off: no reference at all", {"threshold": 2.0}),
     (INPUT, "the subject cut out", {"cutout": True}), (INPUT, "the whole picture", {"cutout": False}),
 )
+UNSEEN = 10_000                       # training-split subjects from here on are in no pool: settings are chosen on them
 POOL_SUBJECTS, TRAIN_BATCH, TRAIN_RATE = 256, 16, 2e-4
 Values = dict[str, list[float]]       # by column, one a subject
 
@@ -93,8 +94,10 @@ def changes() -> list[Change]:
 
 
 def ablate(family: Family, count: int, workers: int, train_steps: int = 0) -> str:
-    """The table over `count` held-out subjects. train_steps: of two Refiners trained on, with and without degraded
-    starts; 0 leaves them out."""
+    """The table over `count` subjects of the training split that no model has seen.
+
+    train_steps: of two Refiners trained on, with and without degraded starts; 0 leaves them out.
+    """
     with TemporaryDirectory() as place:
         lines = [*changes(), *(_trained(family, train_steps, workers, Path(place)) if train_steps else [])]
         asked_for = tuple(line for line in lines if not line.shipped)
@@ -122,7 +125,7 @@ def ablation_table(lines: list[tuple[Change, Values]]) -> str:
 @torch.no_grad()
 def measure_part(family: Family, part: Part) -> list[Values]:
     """PSNR in dB inside the mask, by kind of prompt and pose of the reference, and styles named right; by change."""
-    people = subjects("held-out", part.first, part.count)
+    people = subjects("train", UNSEEN + part.first, part.count)
     same, moved = references(people), jittered(people)
     found: list[Values] = [{} for _ in part.changes]
     for kind in ("photo", "style"):
@@ -160,7 +163,7 @@ def _trained(family: Family, steps: int, workers: int, place: Path) -> list[Chan
     encode_pool(render_pool(place / "pool", people, workers), family.vae)
     jobs = [Training(place / "pool", place / name, steps, name == "on") for name in ("on", "off")]
     folders = list(spread(train_on, family, jobs, min(workers, len(jobs)), "training"))
-    told = {True: "from degraded starts", False: "from the pictures themselves"}
+    told = {True: "from degraded copies", False: "from the pictures themselves"}
     return [Change(DEGRADATIONS, "no further steps"),
             *(Change(DEGRADATIONS, f"{steps} steps more, {told[job.degraded]}", refiner=folder)
               for job, folder in zip(jobs, folders, strict=True))]

@@ -26,12 +26,14 @@ class Figure:
         """values: (N,); what is NaN does not count, and of nothing the figure is NaN."""
         v = values.double()
         v = v[~v.isnan()]
-        if not len(v):
-            return cls(math.nan, math.nan, 0)
+        if len(v) < 2:
+            return cls(round(v.mean().item(), 3), math.nan, len(v))
         return cls(round(v.mean().item(), 3), round(1.96 * v.std().item() / len(v) ** 0.5, 3), len(v))
 
     def __str__(self) -> str:
         digits = 3 if abs(self.mean) < 1.5 else 1
+        if self.n < 2:
+            return f"{self.mean:.{digits}f} (n = {self.n})"
         return f"{self.mean:.{digits}f} ± {self.half:.{digits}f}"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -31,15 +31,18 @@ from toffee_hf.toy.world import ToySubject
 
 KINDS = ("photo", "style", "pose", "colour", "texture")
 JITTERED, VIEW, TUNED = "photo, jittered reference", "view", "tuned subjects"
+DREAMBOOTH = "DreamBooth-LoRA"
 GROUPS = ("photo", JITTERED, *KINDS[1:], VIEW, TUNED)
 MANY = ("photo", "style", VIEW)       # groups with targets to reach: every subject; the others: a quarter of them
 TRANSFERS = {"colour": "pattern", "texture": "palette"}
 COLUMNS = ("PSNR", "SSIM", "Seg-DINO", "CLIP-T", "style", "copy", "seconds")
-REFERENCE, RELIT, STEPS = "reference", "pasted and relit", "tuning steps"
+REFERENCE, STEPS, TURNED = "reference", "tuning steps", "steps left of the best"
+PASTED, VIEW_PASTED = "reference pasted", "new view pasted"
+RELIT, TRULY_LIT = "pasted and relit", "pasted, lit by the truth"
 TUNED_KINDS = ("photo", "style", "photo", "style", "photo")     # of the prompts that share one tuning
 LIGHT_PX = 24                         # reach of the blur that tells light from paint
-Values = dict[str, list[float]]       # of COLUMNS, one a pair; DreamBooth-LoRA has STEPS besides
-Made = tuple[str, Tensor, float]      # a way, its pictures (B, 3, H, W) in [-1, 1], and seconds a picture
+RELIGHTING = 0.25                     # how far a paste follows the draft's light; chosen on training subjects
+Values = dict[str, list[float]]       # of COLUMNS, one a pair; DreamBooth-LoRA has STEPS and TURNED besides
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,17 @@ class Part:
     first: int
     count: int
     tuning: Tuning | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a way made: pictures (B, 3, H, W) in [-1, 1], seconds of one thread a picture, and the subject's mask in
+    them (B, 1, H, W), None where it is the truth's."""
+
+    way: str
+    x: Tensor
+    seconds: float
+    mask: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +119,7 @@ def warm(family: Family) -> None:
     draft = drafts(family, shown, ["a photo"])
     refined(family, draft, shown, shown, ["a photo"])
     views(family, shown, [VIEW_TURN])
+    subject_masks(family.segmenter, family.clip, family.tokenizer, shown.x, shown.names)
 
 
 @torch.no_grad()
@@ -142,52 +157,61 @@ def ways(family: Family, task: Task, draft: Drafts, draft_s: float) -> Iterator[
     """What each way makes of the same drafts, which took `draft_s` in all."""
     source, posed, prompts, count = task.source, task.posed, task.wish.prompts, len(task.wish.prompts)
     before = draft_s + task.seconds
-    yield "draft", draft.x, before / count
-    paste, paste_s = _timed(lambda: pasted(draft, posed, source))
-    yield "reference pasted", paste, (before + paste_s) / count
-    relit, relit_s = _timed(lambda: relit_paste(draft, posed, source))
-    yield RELIT, relit, (before + relit_s) / count
+    yield Made("draft", draft.x, before / count)
+    for way, given in ((PASTED, task.reference), *(((VIEW_PASTED, source),) if source is not task.reference else ())):
+        paste, paste_s = _timed(partial(pasted, draft, posed, given))
+        yield Made(way, paste, (before + paste_s) / count, _laid_mask(posed, given))
+    for way, light, strength in ((RELIT, draft.x, RELIGHTING), (TRULY_LIT, task.truth.x, 1.0)):
+        relit, relit_s = _timed(partial(relit_paste, draft, posed, source, light, strength))
+        yield Made(way, relit, (before + relit_s) / count, _laid_mask(posed, source))
     transfer = TRANSFERS.get(task.kind, "full")
     target, refine_s = _timed(lambda: refined(family, draft, posed, source, prompts, transfer=transfer))
-    yield "Refiner", target, (before + refine_s) / count
+    yield Made("Refiner", target, (before + refine_s) / count)
     yield from _truths(family, task.truth)
 
 
 def _truths(family: Family, truth: Pictures) -> Iterator[Made]:
-    yield "truth through the autoencoder", through_autoencoder(family, truth.x), 0.0
-    yield "truth", truth.x, 0.0
+    yield Made("truth through the autoencoder", through_autoencoder(family, truth.x), 0.0)
+    yield Made("truth", truth.x, 0.0)
 
 
 def _timed(make: Callable[[], Any]) -> tuple[Any, float]:
-    started = time.perf_counter()
+    """What is made, and the processor's seconds that it took, in which other work does not count."""
+    started = time.process_time()
     made = make()
-    return made, time.perf_counter() - started
+    return made, time.process_time() - started
 
 
-def relit_paste(draft: Drafts, posed: Pictures, source: Pictures) -> Tensor:
-    """The subject pasted by the boxes of the masks under the draft's light: its blurred luminance takes the draft's."""
-    lay = box_to_box(mask_box(posed.mask), mask_box(source.mask))
-    seen, laid = warp(source.mask, lay), warp(source.x * source.mask, lay)
+def _laid_mask(posed: Pictures, source: Pictures) -> Tensor:
+    return warp(source.mask, box_to_box(mask_box(posed.mask), mask_box(source.mask)))
+
+
+def relit_paste(draft: Drafts, posed: Pictures, source: Pictures, light_B3HW: Tensor, strength: float) -> Tensor:
+    """The subject pasted by the boxes of the masks, its blurred luminance moved towards that of a picture of the same
+    layout, by `strength` in [0, 1]."""
+    lay, seen = box_to_box(mask_box(posed.mask), mask_box(source.mask)), _laid_mask(posed, source)
+    laid = warp(source.x * source.mask, lay) / seen.clamp_min(1e-3)
     weights = draft.x.new_tensor(LUMINANCE)[:, None, None]
 
     def light(x: Tensor) -> Tensor:
         grey = ((x + 1) / 2 * weights).sum(1, keepdim=True)
         return blurred(grey * seen, LIGHT_PX) / blurred(seen, LIGHT_PX).clamp_min(1e-3)
 
-    gain = ((light(draft.x) + 0.05) / (light(laid) + 0.05)).clamp(0.4, 2.5)
+    gain = ((light(light_B3HW) + 0.05) / (light(laid) + 0.05)).clamp(0.4, 2.5) ** strength
     return draft.x * (1 - seen) + (((laid + 1) / 2 * gain).clamp(0, 1) * 2 - 1) * seen
 
 
 @torch.no_grad()
-def compared(family: Family, task: Task, made: Iterator[Made], steps: Mapping[str, int] | None = None) -> Compared:
-    """Figures and pictures of what was made. steps: of tuning, by way."""
+def compared(family: Family, task: Task, made: Iterator[Made], tuning: Mapping[str, float] | None = None
+             ) -> Compared:
+    """Figures and pictures of what was made. tuning: STEPS and TURNED of DreamBooth-LoRA."""
     values: dict[str, Values] = {}
     drawn = {} if task.kind == VIEW else {REFERENCE: _bytes(task.reference.x)}
-    for way, x, seconds in made:
-        values[way] = {column: value.tolist() for column, value in scores(family, task, x, seconds).items()}
-        drawn[way] = _bytes(x)
-        if steps and way in steps:
-            values[way][STEPS] = [float(steps[way])] * len(x)
+    for one in made:
+        values[one.way] = {column: value.tolist() for column, value in scores(family, task, one).items()}
+        drawn[one.way] = _bytes(one.x)
+        if tuning and one.way == DREAMBOOTH:
+            values[one.way] |= {column: [value] * len(one.x) for column, value in tuning.items()}
     return Compared(task.kind, [s.index for s in task.reference.subjects], task.wish.prompts, values, drawn)
 
 
@@ -196,18 +220,19 @@ def _bytes(x_B3HW: Tensor) -> np.ndarray[Any, Any]:
     return found
 
 
-def scores(family: Family, task: Task, x_B3HW: Tensor, seconds: float) -> dict[str, Tensor]:
+def scores(family: Family, task: Task, made: Made) -> dict[str, Tensor]:
     """COLUMNS of pictures, (B,) each; identity is that of the reference, fidelity that of the truth."""
-    truth, means = task.truth, family.domain.patch_means
+    truth, means, x_B3HW = task.truth, family.domain.patch_means, made.x
+    mask = truth.mask if made.mask is None else made.mask
     clip, dino, shown = family.clip, family.dino, task.reference
     text = similarity.clip_texts(clip, family.tokenizer, task.wish.prompts)
     style = family.classifier.answers(x_B3HW)["style"]
     return {
         "PSNR": psnr_inside(x_B3HW, truth.x, truth.mask), "SSIM": ssim_inside(x_B3HW, truth.x, truth.mask),
-        "Seg-DINO": similarity.subject_similarity(dino, means, x_B3HW, truth.mask, shown.x, shown.mask),
+        "Seg-DINO": similarity.subject_similarity(dino, means, x_B3HW, mask, shown.x, shown.mask),
         "CLIP-T": similarity.cosine(similarity.clip_images(clip, x_B3HW), text),
         "style": torch.tensor([float(a == s.style) for a, s in zip(style, task.wish.shots, strict=True)]),
-        "copy": similarity.copy_score(dino, x_B3HW, shown.x), "seconds": torch.full((len(x_B3HW),), seconds)}
+        "copy": similarity.copy_score(dino, x_B3HW, shown.x), "seconds": torch.full((len(x_B3HW),), made.seconds)}
 
 
 def _tuned(family: Family, person: ToySubject, tuning: Tuning) -> Compared:
@@ -221,10 +246,10 @@ def _tuned(family: Family, person: ToySubject, tuning: Tuning) -> Compared:
 
     def made() -> Iterator[Made]:
         draft, draft_s = _timed(lambda: drafts(family, same, wish.prompts))
-        yield "DreamBooth-LoRA", tuned.x, (tuned.tuning_s + tuned.sampling_s) / len(wish.prompts)
+        yield Made(DREAMBOOTH, tuned.x, (tuned.tuning_s + tuned.sampling_s) / len(wish.prompts))
         yield from ways(family, task, draft, draft_s)
 
-    return compared(family, task, made(), {"DreamBooth-LoRA": tuned.steps})
+    return compared(family, task, made(), {STEPS: float(tuned.steps), TURNED: float(tuned.after_best)})
 
 
 @torch.no_grad()
@@ -236,8 +261,8 @@ def _views(family: Family, people: list[ToySubject]) -> Compared:
     view, seconds = _timed(lambda: views(family, shown, turns))
 
     def made() -> Iterator[Made]:
-        yield "reference copied", shown.x, 0.0
-        yield "View Generator", view, seconds / len(people)
+        yield Made("reference copied", shown.x, 0.0, shown.mask)
+        yield Made("View Generator", view, seconds / len(people))
         yield from _truths(family, truth)
 
     return compared(family, Task(VIEW, shown, shown, shown, wish, truth), made())

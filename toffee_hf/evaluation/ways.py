@@ -15,7 +15,7 @@ from toffee_hf.perception.depth import control_picture, estimate_depth
 from toffee_hf.pipelines.pipeline_toffee_refiner import box_to_box, mask_box, warp
 
 DRAFT_STEPS, DRAFT_GUIDANCE = 12, 2.0
-REFINE = {"strength": 0.9, "num_inference_steps": 1}
+REFINE = {"strength": 0.8, "num_inference_steps": 1}
 
 
 @dataclass(frozen=True, slots=True)

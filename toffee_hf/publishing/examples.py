@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from toffee_hf.cards import table
 from toffee_hf.toy.captions import article, place
 from toffee_hf.toy.render import Render
 from toffee_hf.toy.world import ToySubject, reference_shot, toy_subject
@@ -20,6 +22,8 @@ from toffee_hf.toy.world import ToySubject, reference_shot, toy_subject
 SUBJECT, OTHER = 4, 18                # two held-out toy cars
 SCENE, OTHER_SCENE, OWN_SCENE = "beach", "meadow", "table"
 TURN = 0.6                            # radians, of the view
+WITH_DEPTH = "Without `depth` nothing is turned in space, and the view is drawn from patches of the object alone."
+WITHOUT_DEPTH = "It has learnt without depth: nothing is turned in space, the view is drawn from patches of the object."
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +34,13 @@ class Examples:
     words: dict[str, str]
 
 
-def examples_of(model: str, pipeline: Any) -> Examples:
-    """Inputs and outputs of an `editor`, `refiner` or `view` pipeline, by the calls that its card shows."""
-    makers: dict[str, Callable[[Any, int], Examples]] = {"editor": _editor, "refiner": _refiner, "view": _view}
+def examples_of(model: str, pipeline: Any, depth: bool = True) -> Examples:
+    """Inputs and outputs of an `editor`, `refiner` or `view` pipeline, by the calls that its card shows.
+
+    depth: a View Generator is given depth.
+    """
+    makers: dict[str, Callable[[Any, int], Examples]] = {"editor": _editor, "refiner": _refiner,
+                                                         "view": partial(_view, with_depth=depth)}
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):         # as it loads: the layout in memory is seen in last bits
             part.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -72,14 +80,20 @@ def _refiner(pipeline: Any, size_px: int) -> Examples:
     return Examples(pictures, {"prompt": prompt})
 
 
-def _view(pipeline: Any, size_px: int) -> Examples:
+def _view(pipeline: Any, size_px: int, with_depth: bool) -> Examples:
     subject = toy_subject("held-out", SUBJECT)
     shown = _shot(subject, OWN_SCENE, size_px)
-    image, mask, depth = (_pil(x) for x in (shown.image, shown.mask, shown.depth))
+    pictures = {"shown": _pil(shown.image), "mask": _pil(shown.mask)}
+    pictures |= {"depth": _pil(shown.depth)} if with_depth else {}
     prompt = f"a photo of {article(subject.class_name)}"
-    view = pipeline(prompt, _planes(image) * 2 - 1, _planes(mask), [TURN], depth=_planes(depth), generator=_seeded())
-    return Examples({"shown": image, "mask": mask, "depth": depth, "view": view.images[0]},
-                    {"prompt": prompt, "turn": str(TURN)})
+    view = pipeline(prompt, _planes(pictures["shown"]) * 2 - 1, _planes(pictures["mask"]), [TURN],
+                    depth=_planes(pictures["depth"]) if with_depth else None, generator=_seeded())
+    pictures["view"] = view.images[0]
+    heading = {"shown": "shown", "mask": "its mask", "depth": "its depth", "view": f"turned by {TURN} rad"}
+    rows = table([heading[name] for name in pictures], [[f"![{name}](examples/{name}.png)" for name in pictures]])
+    return Examples(pictures, {"prompt": prompt, "turn": str(TURN), "pictures": rows,
+                               "depth": 'depth=picture("depth", "L"), ' if with_depth else "",
+                               "about_depth": WITH_DEPTH if with_depth else WITHOUT_DEPTH})
 
 
 def _shot(subject: ToySubject, scene: str, size_px: int) -> Render:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from model_cards import template
-from toffee_hf.cards import HUB_ID, SETTINGS, TAGS, _licence, _placeless, _table
+from toffee_hf.cards import HUB_ID, SETTINGS, TAGS, placeless, shared_licence, table
 from toffee_hf.errors import InputError
 
 HEAD = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
@@ -39,11 +39,11 @@ def _editor_card(told: Mapping[str, Any], results: str) -> str:
     import yaml
 
     config, data = told["config"], told["data"]
-    base = _placeless(config["base"]["name"])
-    sources = [(name, _placeless(s["repository"]), s["revision"] or "none", s["licence"])
+    base = placeless(config["base"]["name"])
+    sources = [(name, placeless(s["repository"]), s["revision"] or "none", s["licence"])
                for name, s in config["base"]["sources"].items()]
-    dataset = _placeless(data["dataset"])
-    head: dict[str, Any] = {"license": _licence({licence for name, *_, licence in sources if name != "masks"}),
+    dataset = placeless(data["dataset"])
+    head: dict[str, Any] = {"license": shared_licence({licence for name, *_, licence in sources if name != "masks"}),
                             "library_name": "diffusers", "pipeline_tag": "text-to-image",
                             "tags": [*TAGS, "image-to-image", "image-editing"]}
     origin = next(place for name, place, *_ in sources if name == "base")
@@ -54,7 +54,7 @@ def _editor_card(told: Mapping[str, Any], results: str) -> str:
     settings = [("steps", f"{told['steps']:,}"),
                 *((words, config[name]) for name, words in (SETTINGS | SHARES).items())]
     made = "\n\n".join((f"From {base}, by `toffee train editor` on {rows} pairs of `{dataset}`; left out: {left_out}.",
-                        _table(("setting", "value"), settings),
+                        table(("setting", "value"), settings),
                         "Made with " + ", ".join(f"{name} {version}" for name, version in told["versions"].items())
                         + "."))
     seconds = told["seconds"]
@@ -63,12 +63,12 @@ def _editor_card(told: Mapping[str, Any], results: str) -> str:
     return template("editor").substitute(
         metadata=yaml.safe_dump(head, sort_keys=False, allow_unicode=True).rstrip("\n"), load="",
         title=f"Toffee Editor ({base.rpartition('/')[2]})", base=base, size_px=int(config["size_px"]), made=made,
-        cost=cost, results=results, licences=_table(("ingredient", "from", "revision", "licence"), sources))
+        cost=cost, results=results, licences=table(("ingredient", "from", "revision", "licence"), sources))
 
 
 def last_losses(told: Mapping[str, Any]) -> str:
     """What a training reached by its own measure, as a table."""
-    return _table(("mean of the last steps", "value"),
+    return table(("mean of the last steps", "value"),
                   [(name, f"{value:.4g}") for name, value in told["final_losses"].items()])
 
 

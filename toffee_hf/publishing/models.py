@@ -21,10 +21,11 @@ OUR_LICENCE = "apache-2.0"
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A pipeline, and the card of its weights."""
+    """A pipeline, and the card of its weights. depth: a View Generator has learnt with depth."""
 
     pipeline: Any
     card: str
+    depth: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +58,7 @@ def prepare(model: str, opened: Opened, licence: str | None = None, licence_file
 
     card, name = licensed(opened.card, model, licence)
     text = licence_text(name, licence_file)
-    examples = examples_of(model, opened.pipeline)
+    examples = examples_of(model, opened.pipeline, opened.depth)
     return Prepared(pipeline=opened.pipeline, card=with_loading(card, model, examples.words), licence=text,
                     pictures=examples.pictures)
 
@@ -126,7 +127,7 @@ def _of_training(model: str, folder: Path) -> Opened:
     else:
         card = card_of_training(model, folder)
     base = open_backbone(told["config"]["base"]["name"])
-    return Opened(getattr(base, f"{model}_pipeline")(_trained(model, folder / model)), card)
+    return Opened(getattr(base, f"{model}_pipeline")(_trained(model, folder / model)), card, depth=False)
 
 
 def _trained(model: str, folder: Path) -> Any:

@@ -187,8 +187,8 @@ def open_backbone(name: str) -> Backbone:
     source = PUBLISHED.get(name, Source(name, None, "unknown"))
     try:
         return _of_pipeline(name, source)
-    except (OSError, ValueError, ImportError) as err:
-        reason = str(err).partition("\n")[0][:300]
+    except (OSError, ValueError, ImportError, TypeError, AttributeError, LookupError) as err:
+        reason = str(err).partition("\n")[0][:300]       # the libraries raise all of these on odd configurations
         raise InputError(f"--base {name!r} cannot be opened as a Stable Diffusion model; it is tiny, sd21, sdxl, a Hub "
                          f"id or a folder ({reason})") from err
 
@@ -217,15 +217,23 @@ def _of_pipeline(name: str, source: Source) -> Backbone:
     place, at = source.repository, {"revision": source.revision}
     index = DiffusionPipeline.load_config(place, **at)
     classes = (CLIPTextModel, CLIPTextModelWithProjection)
+    if not isinstance(index, dict) or not _names(index, "text_encoder"):
+        raise ValueError("model_index.json names no text_encoder")
     texts = [(CLIPTokenizer.from_pretrained(place, subfolder=tokenizer, **at),
               _frozen(cls.from_pretrained(place, subfolder=encoder, **at)))
-             for cls, (tokenizer, encoder) in zip(classes, TEXT, strict=True) if index.get(encoder, [None])[0]]
+             for cls, (tokenizer, encoder) in zip(classes, TEXT, strict=True) if _names(index, encoder)]
     unet, vae = (_frozen(cls.from_pretrained(place, subfolder=folder, **at))
                  for cls, folder in ((UNet2DConditionModel, "unet"), (AutoencoderKL, "vae")))
     scheduler = DDIMScheduler.from_pretrained(place, subfolder="scheduler", **at)
     encoder = _frozen(Dinov2Model.from_pretrained(ENCODER.repository, revision=ENCODER.revision))
     sources = {"base": source, "encoder": ENCODER, "masks": SEGMENTER, "depth": ESTIMATOR}
     return Backbone(name, vae, unet, texts, scheduler, encoder, _clipseg(), sources, find_depth=_depth_anything())
+
+
+def _names(index: dict[str, Any], part: str) -> bool:
+    """Whether a model_index.json names a class for a part."""
+    entry = index.get(part)
+    return isinstance(entry, list) and bool(entry) and entry[0] is not None
 
 
 def _frozen(model: Any) -> Any:

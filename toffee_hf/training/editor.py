@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from toffee_hf.cards import placeless
 from toffee_hf.errors import InputError
 from toffee_hf.models.toffee_editor_unet import ToffeeEditorUNet
 from toffee_hf.training.backbone import Backbone, Source, default_dtype
@@ -165,8 +166,8 @@ class PairData:
 
     def described(self, skipped: dict[str, int]) -> dict[str, Any]:
         """What a card says of it."""
-        return {"dataset": self.spec, "rows": {task: len(stream.files) for task, stream in self.streams.items()},
-                "skipped": dict(sorted(skipped.items()))}
+        rows = {task: len(stream.files) for task, stream in self.streams.items()}
+        return {"dataset": placeless(self.spec), "rows": rows, "skipped": dict(sorted(skipped.items()))}
 
     def close(self) -> None:
         """Read no further."""

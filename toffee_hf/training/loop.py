@@ -8,7 +8,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,13 +136,13 @@ def fit(name: str, module: nn.Module, loss: Loss, schedule: Schedule, folder: Pa
             terms = loss(step, step_generator(name, seed, step, more.rank, more.device))
         if not torch.isfinite(more.shared(terms["loss"].detach())):
             raise FloatingPointError(
-                f"{name}: loss is {terms['loss'].item()} at step {step}; last checkpoint in {folder}")
+                f"{name}: loss is {terms['loss'].item()} at step {step} in {folder}")
         optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()
         more.share_gradients(list(trained.values()))
         norm = torch.nn.utils.clip_grad_norm_(list(trained.values()), schedule.clip, foreach=True)
         if not torch.isfinite(norm):
-            raise FloatingPointError(f"{name}: the gradient is {norm.item()} at step {step}; see {folder}")
+            raise FloatingPointError(f"{name}: the gradient is {norm.item()} at step {step} in {folder}")
         optimizer.step()
         decay = min(schedule.ema, (step + 1) / (step + 10))
         torch._foreach_lerp_(list(average.values()), [p.detach() for p in trained.values()], 1 - decay)
@@ -155,15 +155,13 @@ def fit(name: str, module: nn.Module, loss: Loss, schedule: Schedule, folder: Pa
             due = more.every > 0 and ((step + 1) % more.every == 0 or last)
             if due and more.validate is not None:
                 with more.on_device():
-                    _validated(module, more.validate, step + 1)
+                    _validated(module, trained, average, more.validate, step + 1)
             if due or last or time.monotonic() - saved > pause:
                 before = time.monotonic()
                 _save(folder, step + 1, before - begun, module, optimizer, average, extras)
                 saved = time.monotonic()
                 pause = pause if extras is None else max(pause, 10 * (saved - before))
-    with torch.no_grad():
-        for key, p in trained.items():
-            p.copy_(average[key])
+    _load(trained, average)
     return module.eval()
 
 
@@ -180,11 +178,22 @@ def writing(folder: Path) -> Iterator[None]:
                        ) from err
 
 
-def _validated(module: nn.Module, validate: Callable[[int], None], steps: int) -> None:
+@torch.no_grad()
+def _validated(module: nn.Module, trained: Mapping[str, Tensor], average: Mapping[str, Tensor],
+               validate: Callable[[int], None], steps: int) -> None:
+    """Call `validate` while the module has the average that it will end with; then it is as it was, bit for bit."""
+    before = {key: p.clone() for key, p in trained.items()}
+    _load(trained, average)
     module.eval()
-    with torch.no_grad():
-        validate(steps)
+    validate(steps)
     module.train()
+    _load(trained, before)
+
+
+@torch.no_grad()
+def _load(trained: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    for key, p in trained.items():
+        p.copy_(values[key])
 
 
 def _log(folder: Path, name: str, step: int, schedule: Schedule, terms: dict[str, Tensor], seconds: float,
@@ -290,8 +299,10 @@ def _forget_after(folder: Path, step: int) -> None:
 
 
 def logged(folder: Path) -> list[dict[str, Any]]:
-    """Rows of a training's log; a last line that a kill cut short is left out."""
+    """Rows of a training's log, none where there is no log; a last line that a kill cut short is left out."""
     rows: list[dict[str, Any]] = []
+    if not (folder / LOG).exists():
+        return rows
     for line in (folder / LOG).read_text().splitlines():
         try:
             rows.append(json.loads(line))

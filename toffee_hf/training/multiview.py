@@ -44,7 +44,16 @@ def _object(root: Path, images: Path) -> Iterator[Picture]:
                          if m.is_file()), None)
             word = home.parent.name.replace("_", " ")
             yield Picture(path.relative_to(root).as_posix(), path.read_bytes, word,
-                          None if mask is None else mask.read_bytes, thing, turned.get(path.name, math.nan))
+                          None if mask is None else mask.read_bytes, thing, turned.get(path.name, math.nan),
+                          _version(path) + ("" if mask is None else _version(mask)))
+
+
+def _version(path: Path) -> str:
+    """Size and time of a file, whose bytes are read when it is prepared and not before."""
+    if not path.exists():                 # a link to nothing, which is counted when it is read
+        return ""
+    found = path.stat()
+    return f"/{found.st_size}/{found.st_mtime_ns}"
 
 
 def toy_views(split: Split, index: int, class_name: str, size_px: int) -> list[Picture]:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from toffee_hf.errors import InputError
 from toffee_hf.images import REASONS as IMAGE_REASONS
-from toffee_hf.images import ImageError, decode, probe
+from toffee_hf.images import ImageError, decode, decode_any_mask, probe
 from toffee_hf.toy.captions import article
 from toffee_hf.training.backbone import Backbone
 from toffee_hf.training.loop import writing
@@ -47,7 +47,8 @@ INDEX = "pictures.json"
 @dataclass(frozen=True, slots=True)
 class Picture:
     """A picture to train on. file: for people and as its identity; class_name: empty if unknown; read_mask: white
-    where the subject is; thing: which object it shows; yaw: radians by which the camera has gone around it, or NaN."""
+    where the subject is; thing: which object it shows; yaw: radians by which the camera has gone around it, or NaN;
+    version: changes with the bytes, where the file's name does not."""
 
     file: str
     read: Callable[[], bytes]
@@ -55,11 +56,12 @@ class Picture:
     read_mask: Callable[[], bytes] | None = None
     thing: str = ""
     yaw: float = math.nan
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What `prepare` left in a folder. skipped: how many pictures were left out, by reason."""
+    """What `prepare` left in a folder. skipped: how many pictures were left out, by reason; name: of the data."""
 
     folder: Path
     size_px: int
@@ -68,6 +70,7 @@ class Prepared:
     yaw: tuple[float, ...]
     skipped: dict[str, int]
     digest: str
+    name: str = ""
 
     def __len__(self) -> int:
         return len(self.class_names)
@@ -94,7 +97,7 @@ class Prepared:
     def described(self, skipped: dict[str, int]) -> dict[str, Any]:
         """What a card says of it. skipped: pictures that were left out before, by reason."""
         left_out = Counter(self.skipped) + Counter(skipped)
-        return {"pictures": len(self), "things": len(set(self.things)),
+        return {"dataset": self.name, "pictures": len(self), "things": len(set(self.things)),
                 "with_camera": sum(yaw == yaw for yaw in self.yaw), "skipped": dict(sorted(left_out.items()))}
 
     def _rows(self, field: str, index: Tensor) -> Tensor:
@@ -129,10 +132,10 @@ def prepare(pictures: Sequence[Picture], folder: Path, size_px: int, backbone: B
 
 
 def _digest(pictures: Sequence[Picture], size_px: int, views: int) -> str:
-    """Of everything that decides what is prepared, but for the pictures' own bytes."""
+    """Of everything that decides what is prepared; of the pictures' own bytes by their names and versions."""
     digest = hashlib.sha256(repr((size_px, views)).encode())
     for p in pictures:
-        digest.update(repr((p.file, p.class_name, p.read_mask is not None, p.thing, p.yaw)).encode())
+        digest.update((repr((p.file, p.class_name, p.read_mask is not None, p.thing, p.yaw)) + p.version).encode())
     return digest.hexdigest()[:16]
 
 
@@ -170,7 +173,7 @@ def _read(picture: Picture, size_px: int) -> str | tuple[Any, Any]:
         given = picture.read_mask()
         if not _same_aspect(data, given):
             return "mask_shape"
-        mask = decode(given, size_px).mean(2) > 127
+        mask = decode_any_mask(given, size_px)
     except (ImageError, OSError):
         return "mask_unreadable"
     return image, mask.astype(np.uint8) * 255

@@ -41,13 +41,14 @@ class RefinerConfig(TrainConfig):
 
 
 def train_refiner_on(photos: Sequence[Picture], backbone: Backbone, config: RefinerConfig, folder: Path,
-                     skipped: dict[str, int] | None = None) -> ToffeeRefinerUNet:
+                     skipped: dict[str, int] | None = None, name: str = "") -> ToffeeRefinerUNet:
     """Train a Refiner on single pictures; the same call again goes on. Returns it; `folder`/refiner holds it.
 
-    skipped: pictures that were left out before, by reason. Raises InputError, RunError.
+    skipped: pictures that were left out before, by reason; name: of the data, for the card. Raises InputError,
+    RunError.
     """
     with Workshop("refiner", folder, backbone, config) as shop:
-        data = shop.prepared(photos)
+        data = shop.prepared(photos, name=name)
         model = new_refiner(backbone, config)
         rank = shop.accelerator.process_index
         found: ToffeeRefinerUNet = shop.run(RefinerTask(model, data, backbone, config, rank), data, skipped or {})

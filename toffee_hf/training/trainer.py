@@ -10,7 +10,7 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from toffee_hf.cards import CARDS, write_card
 from toffee_hf.errors import FolderInUse, InputError, RunError
 from toffee_hf.training.backbone import Backbone, TextCondition
-from toffee_hf.training.loop import Extras, Schedule, fit, logged, state_of, writing
+from toffee_hf.training.loop import LOG, Extras, Schedule, fit, logged, state_of, writing
 from toffee_hf.training.lora import add_lora, merged, save_trained
 from toffee_hf.training.pictures import Picture, Prepared, prepare
 from toffee_hf.training.tracking import tracker
@@ -108,12 +108,12 @@ class Workshop:
     def leads(self) -> bool:
         return bool(self.accelerator.is_main_process)
 
-    def prepared(self, pictures: Sequence[Picture], views: int = 1) -> Prepared:
-        """The pictures, prepared in the folder by the main process."""
+    def prepared(self, pictures: Sequence[Picture], views: int = 1, name: str = "") -> Prepared:
+        """The pictures, prepared in the folder by the main process. name: of the data, for the card."""
         with self.accelerator.main_process_first():
             found = prepare(pictures, self.folder / "pictures", self.size_px, self.backbone, views)
         self.ready()
-        return found
+        return replace(found, name=name)
 
     def ready(self) -> None:
         """Before the model is made."""
@@ -142,8 +142,9 @@ class Workshop:
         try:
             fit(self.name, model, task.loss, schedule, self.folder, config.seed, extras=extras)
         except FloatingPointError as err:
-            raise RunError(f"{err}; the checkpoint there is still good. The same settings end here again: give a lower "
-                           "--learning-rate or --precision no, and another --output") from err
+            kept = "the checkpoint there is still good" if state_of(self.folder) else "there is no checkpoint yet"
+            raise RunError(f"{err}; {kept}. The same settings end here again: give a lower --learning-rate or "
+                           "--precision no, and another --output") from err
         if self.leads:
             self._finish(model, settings, data, skipped)
         self.accelerator.wait_for_everyone()
@@ -172,19 +173,23 @@ class Workshop:
         if self.config.lora_rank:
             save_trained(model, self.folder / f"{self.name}_lora.safetensors", self.config.lora_rank)
             merged(model)
+        told = self._told(settings, data, skipped)
         with writing(self.folder):
             part = self.folder / f"{self.name}.part"
             shutil.rmtree(part, ignore_errors=True)
             model.save_pretrained(part)
             shutil.rmtree(self.folder / self.name, ignore_errors=True)
             part.replace(self.folder / self.name)
-            _write_json(self.folder / DONE, self._told(settings, data, skipped))
+            _write_json(self.folder / DONE, told)
             if self.name in CARDS:
                 write_card(self.name, self.folder)
 
     def _told(self, settings: dict[str, Any], data: Data, skipped: dict[str, int]) -> dict[str, Any]:
-        """What a model card says of the training."""
+        """What a model card says of the training. Raises InputError where its log is gone."""
         rows, state = logged(self.folder), state_of(self.folder)
+        if not rows:
+            raise InputError(f"{self.folder / LOG} is missing or empty, and without it the figures of this finished "
+                             "training cannot be told; put it back, or train in another folder")
         last = rows[-LAST_ROWS:]
         final = {key: sum(row[key] for row in last) / len(last) for key in last[-1]
                  if key not in ("step", "samples", "minutes") and not key.startswith(SKIPPED)}
@@ -200,7 +205,10 @@ class Workshop:
     def __enter__(self) -> Workshop:
         self._made = not self.folder.exists()
         with writing(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError) as err:
+                raise InputError(f"--output {self.folder} is not a folder; give another") from err
         self._lock = os.open(self.folder, os.O_RDONLY)
         if self.leads:
             try:

@@ -28,14 +28,14 @@ class ViewConfig(TrainConfig):
 
 
 def train_view_on(views: Sequence[Picture], backbone: Backbone, config: ViewConfig, folder: Path,
-                  skipped: dict[str, int] | None = None) -> ToffeeViewUNet:
+                  skipped: dict[str, int] | None = None, name: str = "") -> ToffeeViewUNet:
     """Train a View Generator on pictures of which several share a `thing`; the same call again goes on.
 
-    Returns it; `folder`/view holds it. skipped: pictures that were left out before, by reason. Raises InputError,
-    RunError.
+    Returns it; `folder`/view holds it. skipped: pictures that were left out before, by reason; name: of the data, for
+    the card. Raises InputError, RunError.
     """
     with Workshop("view", folder, backbone, config) as shop:
-        data = shop.prepared(views, views=2)
+        data = shop.prepared(views, views=2, name=name)
         model = new_view_generator(backbone, data.size_px)
         rank = shop.accelerator.process_index
         found: ToffeeViewUNet = shop.run(ViewTask(model, data, backbone, config, rank), data, skipped or {})

@@ -48,7 +48,8 @@ def test_from_a_folder_of_photos_to_a_model(tmp_path, photos, base, capsys, mode
     assert status(*command) == 0
     told = json.loads((tmp_path / "out" / "training.json").read_text())
     left_out = {"not_a_picture": 1} if model == "refiner" else {"not_a_picture": 1, "single_view": 3}
-    assert told["data"]["skipped"] == left_out and told["samples"] == 4
+    assert told["data"]["skipped"] == left_out and told["samples"] == 4 and told["data"]["dataset"] == "photos"
+    assert "from `photos`" in (tmp_path / "out" / MODELS[model] / "README.md").read_text()
     assert f"model: {tmp_path / 'out' / MODELS[model]}" in capsys.readouterr().out
     assert (tmp_path / "out" / MODELS[model] / "config.json").is_file()
     assert status(*command) == 0, "the same command again"
@@ -61,7 +62,8 @@ def test_from_a_folder_of_photos_to_a_model(tmp_path, photos, base, capsys, mode
     (["--data", "nowhere"], "does not exist"), (["--base", "no/such-model"], "--base 'no/such-model' cannot be opened"),
     (["--size-px", "40"], "multiple of 16"), (["--steps", "0"], "at least 1"), (["--every", "soon"], "whole number"),
     (["--precision", "fp8"], "invalid choice"), (["--lora-rank", "0"], "at least 1"),
-    (["--learning-rate", "-1"], "learning_rate"),
+    (["--learning-rate", "-1"], "learning_rate"), (["--data", "toy:held-out"], "is for measuring"),
+    (["--output", __file__], "is not a folder"),
 ])  # fmt: skip
 def test_what_is_wrong_is_one_sentence_and_nothing_is_written(tmp_path, photos, base, capsys, model, given, says):
     before = sorted(tmp_path.iterdir())
@@ -104,6 +106,13 @@ def test_objects_with_single_views_are_told(tmp_path, photos, base, capsys):
     (photos / "metadata.csv").write_text("\n".join([lines[0], *lines[-4:]]))
     assert status("view-generator", "--data", photos, "--base", base, "--output", tmp_path / "out") == 2
     assert "single view" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_folders_without_pictures_are_told(tmp_path, base, capsys, model):
+    (tmp_path / "d" / "mug" / "a" / "images").mkdir(parents=True)
+    assert status(model, "--data", tmp_path / "d", "--base", base, "--output", tmp_path / "out") == 2
+    assert "no usable" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_output_must_be_given(capsys):

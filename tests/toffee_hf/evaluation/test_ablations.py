@@ -119,5 +119,5 @@ def test_trainings_are_left_out_unless_asked(family, small_toys, one_step, monke
     assert DEGRADATIONS not in ablate(family, 2, 1)
     text = ablate(family, 2, 1, train_steps=1)
     assert [line.split(" | ")[1] for line in text.splitlines() if line.startswith(f"| {DEGRADATIONS} |")] == [
-        "**no further steps** (shipped)", "1 steps more, from degraded starts",
+        "**no further steps** (shipped)", "1 steps more, from degraded copies",
         "1 steps more, from the pictures themselves"]

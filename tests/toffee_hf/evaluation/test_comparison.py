@@ -1,6 +1,7 @@
 """Tables, sheets and pairs of a comparison: from values and pictures that are made up."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,21 @@ from PIL import Image
 
 from toffee_hf.errors import InputError
 from toffee_hf.evaluation import comparison
-from toffee_hf.evaluation.comparison import METHOD, Comparison, compare_all, strip
-from toffee_hf.evaluation.method import COLUMNS, GROUPS, JITTERED, KINDS, RELIT, STEPS, TUNED, VIEW, Compared, Part
+from toffee_hf.evaluation.comparison import METHOD, Comparison, compare_all, on_sheets, strip
+from toffee_hf.evaluation.method import (
+    COLUMNS,
+    GROUPS,
+    JITTERED,
+    KINDS,
+    RELIT,
+    STEPS,
+    TUNED,
+    TURNED,
+    VIEW,
+    VIEW_PASTED,
+    Compared,
+    Part,
+)
 
 TRUTH = "truth through the autoencoder"
 LEVELS = {"draft": 10.0, "reference pasted": 12.0, RELIT: 14.0, "Refiner": 15.0, TRUTH: 20.0, "truth": 80.0}
@@ -23,7 +37,8 @@ def made(group, first=0, count=2):
     values = {way: {column: [level + i if column == "PSNR" else 0.5 for i in range(count)] for column in COLUMNS}
               for way, level in ways.items()}
     if group == TUNED:
-        values["DreamBooth-LoRA"] |= {"seconds": [20.0] * count, STEPS: [150.0] * count}
+        values["DreamBooth-LoRA"] |= {"seconds": [20.0] * count, STEPS: [150.0] * count,
+                                      TURNED: [float(first and 50)] * count}
     pictures = {way: np.full((count, 8, 8, 3), 10 * row, np.uint8) for row, way in enumerate(["reference", *ways])}
     return Compared(group, list(range(first, first + count)), [f"a mug {group} {i}" for i in range(count)], values,
                     pictures)
@@ -45,8 +60,15 @@ def test_the_table_is_in_the_order_of_the_groups_and_all_is_every_prompt_once():
     lines = whole().table().splitlines()[2:]
     groups = list(dict.fromkeys(line.strip("| ").partition(":")[0] for line in lines))
     assert groups == ["photo", JITTERED, *KINDS[1:], "all", VIEW, TUNED]
-    assert cells(whole().table(), "all: draft")[:2] == ["10", "10.5 ± 0.3"], "five kinds of two, without the jittered"
-    assert cells(whole().table(), "photo: Refiner")[:3] == ["2", "15.5 ± 1.0", "0.500 ± 0.000"]
+    assert cells(whole().table(), "all: draft")[:3] == ["10", "2", "10.5 ± 1.0"], "five kinds of two subjects"
+    assert cells(whole().table(), "photo: Refiner")[:4] == ["2", "2", "15.5 ± 1.0", "0.500 ± 0.000"]
+
+
+def test_pairs_of_one_subject_count_as_one_value():
+    found = Comparison()
+    found.add(replace(made(TUNED, count=4), subjects=[5, 3, 5, 3]))
+    assert found.column(TUNED, "Refiner", "PSNR").tolist() == [17.0, 16.0], "of subject 3, then of subject 5"
+    assert cells(found.table(), f"{TUNED}: Refiner")[:2] == ["4", "2"]
 
 
 def test_gains_are_pair_by_pair():
@@ -57,8 +79,9 @@ def test_gains_are_pair_by_pair():
 
 
 def test_the_cost_of_tuning_is_told():
-    assert ("DreamBooth-LoRA took 150 steps" in whole().text() and "40 times the seconds" in whole().text()
-            and "20.0 s against 0.50 s" in whole().text())
+    text = whole().text()
+    assert ("DreamBooth-LoRA took 150 steps" in text and "40 times the seconds" in text
+            and "20.0 s against 0.50 s" in text and "(2 of 2 subjects had their best at the last one)" in text)
     alone = Comparison()
     alone.add(made("photo"))
     assert "DreamBooth" not in alone.text()
@@ -78,7 +101,17 @@ def test_sheets_hold_the_first_pairs_and_say_their_seeds(tmp_path):
     assert {p.name for p in (tmp_path / "tiny").iterdir()} == {"method.png", "method_views.png", "method_tuned.png"}
 
 
+def test_a_way_of_one_group_alone_is_not_on_the_sheets():
+    found = whole()
+    more = made("pose", 2, 1)
+    more.pictures[VIEW_PASTED] = more.pictures["draft"]
+    assert strip(more, 0, on_sheets(more)).shape == strip(made("photo"), 0, on_sheets(made("photo"))).shape
+    found.add(more)
+    assert VIEW_PASTED not in found.ways["pose"]
+
+
 def test_every_pair_is_written_with_its_seed_and_scores(tmp_path):
+    (tmp_path / "pairs").mkdir()
     for group, count in (("photo", 2), (JITTERED, 1), (TUNED, 1)):
         comparison.write_pairs(made(group, 7, count), tmp_path / "pairs")
     lines = [json.loads(line) for line in (tmp_path / "pairs" / "pairs.jsonl").read_text().splitlines()]
@@ -91,7 +124,8 @@ def test_every_pair_is_written_with_its_seed_and_scores(tmp_path):
 
 
 def test_a_strip_is_every_way_of_one_pair():
-    assert (strip(made("photo"), 1)[::8, 0, 0] == 10 * np.arange(7)).all()
+    found = made("photo")
+    assert (strip(found, 1, list(found.pictures))[::8, 0, 0] == 10 * np.arange(7)).all()
 
 
 def test_all_goes_between_the_markers(tmp_path, monkeypatch):

@@ -1,21 +1,27 @@
 """The method against its rivals: what each group compares, whose details and layout it takes, and what it costs."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from toffee_hf.evaluation import method, ways
 from toffee_hf.evaluation.dreambooth import Tuned, Tuning
+from toffee_hf.evaluation.figures import psnr_inside
 from toffee_hf.evaluation.heldout import jittered, references, subjects
 from toffee_hf.evaluation.method import (
     COLUMNS,
     JITTERED,
     KINDS,
+    PASTED,
     RELIT,
     STEPS,
+    TRULY_LIT,
     TUNED,
+    TURNED,
     VIEW,
+    VIEW_PASTED,
     Part,
     compare,
     plan,
@@ -25,7 +31,7 @@ from toffee_hf.evaluation.method import (
 from toffee_hf.evaluation.ways import Drafts, pasted
 
 pytestmark = pytest.mark.usefixtures("small_toys", "one_step")
-TARGETS = ["draft", "reference pasted", RELIT, "Refiner", "truth through the autoencoder", "truth"]
+TARGETS = ["draft", PASTED, RELIT, TRULY_LIT, "Refiner", "truth through the autoencoder", "truth"]
 
 
 @pytest.fixture
@@ -56,7 +62,8 @@ def test_photo_prompts_come_with_the_reference_as_it_is_and_jittered_over_the_sa
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_score_of_every_pair_is_there(family, kind):
     found = compare(family, Part(kind, 0, 2))[0]
-    assert found.group == kind and list(found.values) == TARGETS
+    both = [PASTED, VIEW_PASTED] if kind == "pose" else [PASTED]
+    assert found.group == kind and list(found.values) == [TARGETS[0], *both, *TARGETS[2:]]
     for way, values in found.values.items():
         assert tuple(values) == COLUMNS
         assert all(len(some) == 2 and all(map(math.isfinite, some)) for some in values.values()), way
@@ -79,7 +86,8 @@ def test_a_pose_takes_layout_and_details_from_the_new_view_and_pays_for_it(famil
 def test_views_are_held_against_copies(family):
     found = compare(family, Part(VIEW, 0, 2))[0]
     assert list(found.values) == ["reference copied", "View Generator", "truth through the autoencoder", "truth"]
-    assert found.values["reference copied"]["copy"] == pytest.approx([1, 1], abs=1e-4)
+    for same in ("copy", "Seg-DINO"):
+        assert found.values["reference copied"][same] == pytest.approx([1, 1], abs=1e-3), same
     assert (found.pictures["reference copied"] != found.pictures["truth"]).any()
 
 
@@ -88,7 +96,7 @@ def test_tuning_is_shared_by_five_prompts_and_paid_by_each(family, monkeypatch):
 
     def dreambooth(opened, reference, posed, prompts, truth, tuning):
         seen.append((len(reference.x), prompts, tuning))
-        return Tuned(truth.x, 150, 45.0, 5.0)
+        return Tuned(truth.x, 150, 45.0, 5.0, 50)
 
     monkeypatch.setattr(method, "dreambooth", dreambooth)
     found = compare(family, Part(TUNED, 3, 1, Tuning(steps=200)))[0]
@@ -96,7 +104,7 @@ def test_tuning_is_shared_by_five_prompts_and_paid_by_each(family, monkeypatch):
     assert list(found.values) == ["DreamBooth-LoRA", *TARGETS] and found.subjects == [3] * 5
     values = found.values["DreamBooth-LoRA"]
     assert values["seconds"] == [10.0] * 5 and values[STEPS] == [150.0] * 5 and STEPS not in found.values["draft"]
-    assert values["PSNR"] == pytest.approx([80.0] * 5)
+    assert values["PSNR"] == pytest.approx([80.0] * 5) and values[TURNED] == [50.0] * 5
 
 
 def test_figures_do_not_depend_on_the_batch(family):
@@ -108,12 +116,21 @@ def test_figures_do_not_depend_on_the_batch(family):
             assert values[column][0] == pytest.approx(both.values[way][column][1], abs=2e-2), (way, column)
 
 
-def test_a_relit_paste_has_the_drafts_brightness_and_the_references_place():
+def test_under_its_own_light_a_paste_stays_as_it_is():
+    shown = references(subjects("held-out", 0, 2))
+    same = relit_paste(Drafts(shown.x, torch.zeros(1)), shown, shown, shown.x, 1.0)
+    assert psnr_inside(same, shown.x, torch.ones_like(shown.mask)).min() > 40
+    assert (same - shown.x)[(shown.mask > 0.99).expand_as(same)].abs().max() < 0.05
+
+
+def test_relighting_gives_a_dimmed_paste_its_brightness_back_where_the_reference_lies():
     people = subjects("held-out", 0, 2)
     shown, moved = references(people), jittered(people)
-    dark = Drafts(torch.full_like(shown.x, -0.8), torch.zeros(1))
-    plain, relit = pasted(dark, shown, moved), relit_paste(dark, shown, moved)
-    inside = (shown.mask > 0.5).expand_as(plain)
-    assert ((relit + 0.8).abs()[inside].mean()) < ((plain + 0.8).abs()[inside].mean())
-    assert (relit - plain)[:, :, :2].abs().max() < 1e-5, "nothing changes beyond the subject"
-    assert (relit_paste(dark, shown, shown) - dark.x)[(shown.mask == 0).expand_as(plain)].abs().max() < 1e-3
+    ground = Drafts(torch.full_like(shown.x, -0.8), torch.zeros(1))
+    plain = pasted(ground, shown, moved)
+    dim = replace(moved, x=(moved.x + 1) * 0.7 - 1)
+    error = [psnr_inside(relit_paste(ground, shown, dim, plain, strength), plain, shown.mask).mean()
+             for strength in (0.0, 0.5, 1.0)]
+    assert error[0] + 3 < error[1] and error[1] + 3 < error[2]
+    beyond = (method._laid_mask(shown, moved) == 0).expand_as(plain)
+    assert (relit_paste(ground, shown, moved, plain, 1.0) - ground.x)[beyond].abs().max() < 1e-5

@@ -15,7 +15,7 @@ from toffee_hf.publishing.model_card import editor_card, last_losses, licensed, 
 from toffee_hf.publishing.models import Opened, licence_text, open_model, prepare
 
 WORDS = {"editor": {"prompt": "a mug", "edit": "a cup"}, "refiner": {"prompt": "a mug"},
-         "view": {"prompt": "a mug", "turn": "0.6"}}
+         "view": {"prompt": "a mug", "turn": "0.6", "depth": "", "pictures": "", "about_depth": ""}}
 SOURCE = {"repository": "org/base", "revision": "a" * 40, "licence": "openrail++"}
 TOLD: dict[str, Any] = {
     "config": {"trainer": "editor", "batch_size": 8, "learning_rate": 5e-5, "size_px": 128, "lora_rank": 16,
@@ -151,12 +151,15 @@ def test_pictures_on_a_card_are_what_its_code_gives(family, editor, tmp_path, mo
     assert Path("drawn_by_blocks.png").read_bytes() == Path("examples/drawn.png").read_bytes()
 
 
-@pytest.mark.parametrize("model", ["refiner", "view"])
-def test_pictures_of_the_other_models_too(family, model, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("model", "depth"), [("refiner", True), ("view", True), ("view", False)])
+def test_pictures_of_the_other_models_too(family, model, depth, tmp_path, monkeypatch):
     from toffee_hf.publishing.export import export_pipeline
 
     card = "---\nlicense: apache-2.0\n---\n# T\n\n## Load it\n\nold\n\n## Next\n"
-    ready = prepare(model, Opened(getattr(family, f"{model}_pipeline"), card))
+    ready = prepare(model, Opened(getattr(family, f"{model}_pipeline"), card, depth))
+    assert ("depth=" in ready.card) == ("examples/depth.png" in ready.pictures) == (model == "view" and depth)
+    assert {f"({name})" for name in ready.pictures} == set(re.findall(r"\(examples/[^)]*\)", ready.card)) or (
+        model == "refiner"), "every picture of a view is shown"
     folder = tmp_path / model
     export_pipeline(ready.pipeline, folder, ready.card, ready.licence, pictures=ready.pictures)
     monkeypatch.chdir(folder)

@@ -64,7 +64,7 @@ def train(kind: str, family: Path, folder: Path, **settings: Any) -> Any:
     from toffee_hf.training.backbone import open_backbone
 
     run, config, _ = TRAINERS[kind]
-    return run(pictures(), open_backbone(str(family)), config(**{**SETTINGS, **settings}), folder)
+    return run(pictures(), open_backbone(str(family)), config(**{**SETTINGS, **settings}), folder, name="boxes")
 
 
 def killed_before(task: Any, step: int) -> None:

@@ -92,14 +92,40 @@ def test_what_cannot_be_opened_is_told_in_one_sentence(name, tmp_path, monkeypat
     assert "\n" not in str(told.value)
 
 
-def test_a_folder_of_diffusers_is_opened(tmp_path, family, monkeypatch, picture):
+@pytest.mark.parametrize("index", [
+    "{", "[]", "null", "3", "{}", '{"text_encoder": null}', '{"text_encoder": []}', '{"text_encoder": 3}',
+    '{"text_encoder": {}}', '{"text_encoder": [null, null]}'])  # fmt: skip
+def test_a_folder_whose_index_is_none_is_told_in_one_sentence(stable_diffusion, index):
+    (stable_diffusion / "model_index.json").write_text(index)
+    with pytest.raises(InputError, match=r"--base .* cannot be opened"):
+        open_backbone(str(stable_diffusion))
+
+
+@pytest.mark.parametrize(("file", "text"), [
+    ("unet/config.json", "[]"), ("unet/config.json", '{"block_out_channels": null}'), ("vae/config.json", "3"),
+    ("scheduler/scheduler_config.json", "[]"), ("text_encoder/config.json", "[]"),
+    ("unet/diffusion_pytorch_model.safetensors", "nonsense")])  # fmt: skip
+def test_a_folder_with_a_broken_part_is_told_in_one_sentence(stable_diffusion, file, text):
+    assert (stable_diffusion / file).is_file()
+    (stable_diffusion / file).write_text(text)
+    with pytest.raises(InputError, match=r"--base .* cannot be opened"):
+        open_backbone(str(stable_diffusion))
+
+
+@pytest.fixture
+def stable_diffusion(tmp_path, family, monkeypatch):
+    """The folder of a small one as diffusers saves it, and an encoder that can be had."""
     text = CLIPTextModel(text_config(family.tokenizer, 16))
     StableDiffusionPipeline(small_vae(), text, family.tokenizer, small_unet(cross_attention_dim=16),
                             PNDMScheduler(**NOISE), None, None, requires_safety_checker=False
                             ).save_pretrained(tmp_path / "sd")  # fmt: skip
     dino_14().save_pretrained(tmp_path / "dino")
     monkeypatch.setattr(module, "ENCODER", replace(ENCODER, repository=str(tmp_path / "dino"), revision=None))
-    found = open_backbone(str(tmp_path / "sd"))
+    return tmp_path / "sd"
+
+
+def test_a_folder_of_diffusers_is_opened(stable_diffusion, picture):
+    found = open_backbone(str(stable_diffusion))
     assert found.prediction == "epsilon" and len(found.text_models) == 1 and found.size_px == 64
     assert found.encode(picture).shape == (2, 4, 8, 8)
     assert found.text(["a mug"], 64).hidden.shape[2] == 16

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,10 +11,11 @@ from safetensors import safe_open
 from torch import nn
 
 from toffee_hf.training import loop
-from toffee_hf.training.loop import Schedule, fit, step_generator
+from toffee_hf.training.loop import Extras, Schedule, fit, step_generator
 from toffee_hf.training.tiny import spent
 
 SIX = Schedule(steps=6, learning_rate=1e-2, batch_size=4)
+FAR = replace(SIX, ema=0.5)            # an average apart from the weights
 
 
 class Killed(BaseException):
@@ -118,6 +120,18 @@ def test_frozen_parameters_stay(tmp_path):
     fit("small", model, regression(model), SIX, tmp_path)
     assert torch.equal(model[0].weight, before["0.weight"])
     assert not torch.equal(model[3].weight, before["3.weight"])
+
+
+def test_pictures_are_drawn_by_the_average_and_change_nothing(tmp_path):
+    whole, model, seen = trained(tmp_path / "whole", FAR), small(), []
+
+    def validate(steps):
+        seen.append((steps, model.training, {key: p.clone() for key, p in model.state_dict().items()}))
+
+    fit("small", model, regression(model), FAR, tmp_path / "drawn", extras=Extras(every=2, validate=validate))
+    assert equal(model.state_dict(), whole) and [steps for steps, *_ in seen] == [2, 4, 6]
+    assert not any(training for _, training, _ in seen)
+    assert equal(seen[-1][2], whole), "the last one by what it ends with"
 
 
 def logged(folder):

@@ -7,6 +7,7 @@ import torch
 
 from tests.toffee_hf.training.real_data import VIEWS, mask, photo, pictures
 from tests.toffee_hf.training.test_colmap import looking, quaternion
+from toffee_hf.errors import InputError
 from toffee_hf.training.backbone import open_backbone
 from toffee_hf.training.multiview import drawn_pairs, is_mvimgnet, mvimgnet_pictures, put_in_place, turns
 from toffee_hf.training.pictures import prepare
@@ -40,6 +41,23 @@ def test_the_folders_of_mvimgnet_are_known_and_read(mvimgnet):
     assert mug.read() == photo(0, 1) and mug.read_mask() == mask(1) and duck.read_mask is None
     assert mug.yaw - found["mug/a1/images/000.jpg"].yaw == pytest.approx(0.5, abs=0.05)
     assert math.isnan(found["mug/a1/images/002.jpg"].yaw) and math.isnan(duck.yaw)
+
+
+@pytest.mark.parametrize("name", ["images/001.jpg", "masks/001.jpg.png"])
+def test_pictures_that_were_replaced_are_not_taken_for_those_before(mvimgnet, family, tmp_path_factory, name):
+    place, base = tmp_path_factory.mktemp("p") / "x", open_backbone(str(family.folder))
+    prepare(mvimgnet_pictures(mvimgnet)[3:], place, 64, base)
+    before = mvimgnet / "mug" / "a1" / name
+    before.write_bytes(before.read_bytes() + b"\0")
+    with pytest.raises(InputError, match="holds other pictures"):
+        prepare(mvimgnet_pictures(mvimgnet)[3:], place, 64, base)
+
+
+def test_a_link_to_nothing_is_counted(mvimgnet, family, tmp_path_factory):
+    (mvimgnet / "mug" / "a1" / "images" / "003.jpg").symlink_to(mvimgnet / "nowhere")
+    some = [p for p in mvimgnet_pictures(mvimgnet) if p.thing == "mug/a1"]
+    found = prepare(some, tmp_path_factory.mktemp("p") / "x", 64, open_backbone(str(family.folder)))
+    assert found.skipped == {"unreadable_file": 1} and len(found) == 3
 
 
 def test_a_class_that_is_a_number_needs_masks(mvimgnet, family, tmp_path_factory):

@@ -96,6 +96,34 @@ def test_what_cannot_be_used_is_counted_and_the_rest_stays(tmp_path, backbone, r
     assert found.skipped == {reason: 1} and len(found) == 12 and reason in REASONS
 
 
+def stored(mode, opaque=None, scale=1):
+    """The mask of view 1 in another mode, with 255 / scale for its subject."""
+    shades = np.array(Image.open(io.BytesIO(mask(1)))) // scale
+    if mode in ("LA", "RGBA"):
+        plane = Image.fromarray(shades)
+        alpha = plane if opaque is None else Image.new("L", plane.size, opaque)
+        found = (Image.new("RGB", plane.size, "red") if opaque is None else plane).convert(mode)
+        found.putalpha(alpha)
+    else:
+        found = Image.fromarray(shades.astype({"I;16": np.uint16, "F": np.float32}.get(mode, np.uint8)))
+        found = found if mode in ("I;16", "F") else found.convert(mode)
+    stream = io.BytesIO()
+    found.save(stream, "TIFF" if mode == "F" else "PNG")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(("mode", "opaque", "scale"), [
+    ("L", None, 1), ("1", None, 1), ("RGB", None, 1), ("P", None, 1), ("F", None, 1),
+    ("L", None, 255), ("RGB", None, 255), ("I;16", None, 255), ("F", None, 255),          # labels of 0 and 1
+    ("RGBA", None, 1), ("LA", None, 1),                                                   # the subject cut out
+    ("RGBA", 255, 1), ("LA", 255, 1), ("RGBA", 0, 1), ("RGBA", 255, 255)])  # fmt: skip
+def test_masks_are_read_as_people_store_them(tmp_path, backbone, mode, opaque, scale):
+    some = [replace(pictures()[1], read_mask=partial(stored, mode, opaque, scale))]
+    found = prepared(tmp_path, backbone, some)
+    assert torch.equal(found.masks(torch.tensor([0]))[0, 0] > 0, torch.from_numpy(np.array(Image.open(io.BytesIO(
+        mask(1))))) > 0)  # fmt: skip
+
+
 def test_a_mask_that_is_gone_is_counted_too(tmp_path, backbone):
     found = prepared(tmp_path, backbone, [*pictures(), replace(pictures()[0], file="bad", read_mask=gone)])
     assert found.skipped == {"mask_unreadable": 1}
@@ -128,7 +156,7 @@ def test_prepared_once_nothing_is_read_again(tmp_path, backbone):
 
 @pytest.mark.parametrize("other", [
     lambda some: some[:-1], lambda some: [replace(some[0], class_name="duck"), *some[1:]],
-    lambda some: [replace(some[0], yaw=1.0), *some[1:]],
+    lambda some: [replace(some[0], yaw=1.0), *some[1:]], lambda some: [replace(some[0], version="new"), *some[1:]],
     lambda some: [replace(some[0], read_mask=None), *some[1:]]])  # fmt: skip
 def test_other_pictures_in_the_same_folder_are_refused(tmp_path, backbone, other):
     prepared(tmp_path, backbone, pictures())

@@ -20,6 +20,7 @@ from toffee_hf.models.toffee_view_unet import ToffeeViewUNet
 from toffee_hf.training import loop, trainer
 from toffee_hf.training.backbone import open_backbone
 from toffee_hf.training.loop import logged
+from toffee_hf.training.pictures import prepare
 
 KINDS = ("refiner", "view")
 ROOT = Path(__file__).parents[3]
@@ -48,7 +49,7 @@ def test_a_training_leaves_a_model_a_log_pictures_and_what_a_card_needs(whole, k
     grid = Image.open(folder / "grids" / "000008.png")
     assert grid.size == (64 * {"refiner": 4, "view": 3}[kind], 64 * 4)
     told = json.loads((folder / "training.json").read_text())
-    assert told["data"] == {"pictures": 12, "things": 4, "with_camera": 9, "skipped": {}}
+    assert told["data"] == {"dataset": "boxes", "pictures": 12, "things": 4, "with_camera": 9, "skipped": {}}
     assert (told["steps"], told["samples"], told["device"]) == (8, 16, "cpu") and told["seconds"] > 0
     assert told["versions"].keys() >= {"torch", "diffusers", "accelerate"} and told["final_losses"]["loss"] > 0
     assert told["config"]["base"]["sources"]["base"].keys() == {"repository", "revision", "licence"}
@@ -121,9 +122,48 @@ def test_nonsense_ends_the_run_and_leaves_the_last_checkpoint(tmp_path, family, 
         return {name: value * (float("nan") if step >= 5 else 1) for name, value in loss(self, step, generator).items()}
 
     monkeypatch.setattr(task, "loss", broken)
-    with pytest.raises(RunError, match=r"loss is nan at step 5.*--learning-rate"):
+    with pytest.raises(RunError, match=r"loss is nan at step 5.*checkpoint there is still good.*--learning-rate"):
         train("refiner", family.folder, tmp_path)
     assert loop.state_of(tmp_path).step == 4 and not (tmp_path / "refiner").exists()
+
+
+def test_nonsense_before_any_checkpoint_promises_none(tmp_path, family, monkeypatch):
+    monkeypatch.setattr(TRAINERS["refiner"][2], "loss", lambda self, step, generator: {"loss": torch.tensor(torch.nan)})
+    with pytest.raises(RunError, match=r"loss is nan at step 0.*there is no checkpoint yet") as told:
+        train("refiner", family.folder, tmp_path)
+    assert "last checkpoint" not in str(told.value) and "still good" not in str(told.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_last_grid_is_drawn_by_the_model_that_is_saved(tmp_path, family, whole, kind):
+    run, config, task = TRAINERS[kind]
+    backbone = open_backbone(str(family.folder))
+    data = prepare(pictures(), tmp_path / "p", 64, backbone, views=2 if kind == "view" else 1)
+    model = CLASSES[kind].from_pretrained(whole[kind] / kind)
+    rows = torch.linspace(0, len(data) - 1, trainer.GRID_ROWS).long()
+    with torch.no_grad():
+        trainer.write_grid(tmp_path / "again.png", task(model, data, backbone, config(**SETTINGS)).grid(model, rows))
+    assert (tmp_path / "again.png").read_bytes() == (whole[kind] / "grids" / "000008.png").read_bytes()
+
+
+@pytest.mark.parametrize("text", [None, "", "{"])
+def test_a_finished_training_without_its_log_is_told_and_stays_as_it_was(tmp_path, family, text):
+    train("refiner", family.folder, tmp_path, steps=1)
+    model = (tmp_path / "refiner" / "config.json").stat().st_mtime_ns
+    (tmp_path / "log.jsonl").unlink()
+    if text is not None:
+        (tmp_path / "log.jsonl").write_text(text)
+    with pytest.raises(InputError, match=r"log.jsonl is missing or empty.*put it back"):
+        train("refiner", family.folder, tmp_path, steps=1)
+    assert (tmp_path / "refiner" / "config.json").stat().st_mtime_ns == model
+
+
+@pytest.mark.parametrize("inside", ["", "deeper"])
+def test_an_output_that_is_a_file_is_told(tmp_path, family, inside):
+    (tmp_path / "out").write_text("notes")
+    with pytest.raises(InputError, match="--output .*out.* is not a folder"):
+        train("refiner", family.folder, tmp_path / "out" / inside)
+    assert (tmp_path / "out").read_text() == "notes"
 
 
 @pytest.mark.parametrize("error", [
@@ -189,7 +229,6 @@ def test_lora_trains_on_bf16_weights(tmp_path, family, kind):
 
 def test_starts_are_redrawn_by_the_base_inside_the_subject_only(tmp_path, family):
     backbone = open_backbone(str(family.folder))
-    from toffee_hf.training.pictures import prepare
     from toffee_hf.training.refiner import RefinerConfig, RefinerTask, new_refiner
     from toffee_hf.training.refiner_examples import RefinerExample
 
