@@ -2,8 +2,8 @@
 
 import pytest
 
-from builder.cli import main
 from builder.machine import cpu_cores
+from tests.builder.cli.test_evaluate import status
 from toffee_hf.evaluation.ablations import ABLATIONS
 from toffee_hf.evaluation.dreambooth import Tuning
 from toffee_hf.evaluation.method import plan
@@ -29,13 +29,6 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "note").write_text("mine")
     return tmp_path
-
-
-def status(*arguments):
-    try:
-        return main(["evaluate", *map(str, arguments)])
-    except SystemExit as err:  # argparse
-        return err.code
 
 
 @pytest.mark.parametrize("name", BAD)
