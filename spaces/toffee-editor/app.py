@@ -36,8 +36,8 @@ def make_page(model: str, dataset: str) -> gr.Blocks:
             editing.add_tab()
         with gr.Tab("Dataset", id="dataset-tab") as tab:
             browsing.add_tab(Pairs(dataset, os.environ.get("TOFFEE_DATASET_REVISION")), tab)
-        gr.HTML(f"<footer>Model {escape(Path(model).name)} · dataset {escape(Path(dataset).name)} · pictures are kept "
-                "for an hour at most</footer>", padding=False)
+        gr.HTML(f"<p class='foot'>Model {escape(Path(model).name)} · dataset {escape(Path(dataset).name)} · pictures are kept "
+                "for an hour at most</p>", padding=False)
     return page.queue(max_size=editing.WAITING_ROOM, default_concurrency_limit=8)
 
 

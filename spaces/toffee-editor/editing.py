@@ -15,7 +15,7 @@ from PIL import Image
 from pictures import PLACES, Unusable, on_ground, opened, painted, placed
 
 EXAMPLES = Path(__file__).parent / "examples"
-PAINTED_PLACE = next(iter(PLACES))
+PAINTED_PLACE, MIDDLE, *_ = PLACES
 EMPTY = "<p>Your pictures appear here. Add a photo and a prompt, or try an example.</p>"
 WAITING_ROOM = 24                     # visitors who may wait; later ones are told to come back
 
@@ -26,12 +26,13 @@ def add_tab() -> None:
         with gr.Column(scale=5, min_width=320):
             buttons = _example_buttons()
             subjects = gr.Gallery(label="Subject photos", elem_id="subjects", interactive=True, columns=4, height=190,
-                                  object_fit="contain", format="png", file_types=["image"], buttons=[])
+                                  fit_columns=False, object_fit="contain", format="png", file_types=["image"],
+                                  buttons=[])
             gr.Markdown("One thing to a photo, up to four. A transparent PNG shows exactly the subject; of any other "
                         "picture everything counts, so crop closely.", elem_classes="hint")
             prompt = gr.Textbox(label="Prompt", elem_id="prompt", lines=2, max_lines=6, placeholder="a duck in the snow",
                                 info="Name the thing, and say where it is or how it looks.")
-            scene, place = _scene()
+            part, scene, place = _scene()
             numbers = _settings()
             draw = gr.Button("Draw", variant="primary", size="lg", elem_id="draw")
         with gr.Column(scale=6, min_width=320, elem_id="results"):
@@ -39,7 +40,8 @@ def add_tab() -> None:
                                     height=460, max_height=460, buttons=["download", "fullscreen"])
             status = gr.HTML(EMPTY, elem_id="status")
             gallery = gr.Gallery(label="Pictures", elem_id="pictures", interactive=False, columns=4, height=190,
-                                 object_fit="contain", format="png", allow_preview=False, buttons=[])
+                                 fit_columns=False, object_fit="contain", format="png", allow_preview=False,
+                                 buttons=["download_all"])
     given = [subjects, prompt, scene, place, *numbers]
     shown = [slider, gallery, status, numbers[-2]]
     private: dict[str, Any] = {"api_visibility": "private"}
@@ -53,7 +55,7 @@ def add_tab() -> None:
     subjects.upload(cleaned, subjects, subjects, preprocess=False, **private)
     gallery.select(compared, [slider, gallery], slider, preprocess=False, show_progress="hidden", **private)
     for button, row in buttons:
-        button.click(_chosen(row), None, [subjects, prompt, scene, place], **private).then(**run)
+        button.click(_chosen(row), None, [subjects, prompt, scene, place, part], **private).then(**run)
     _add_api()
 
 
@@ -65,23 +67,24 @@ def _example_buttons() -> list[tuple[gr.Button, dict[str, str]]]:
 
 
 def _chosen(row: dict[str, str]) -> Any:
-    """What an example puts into subjects, prompt, scene and place."""
+    """What an example puts into subjects, prompt, scene and place; its part is opened where it has one."""
     def choose() -> tuple[Any, ...]:
-        scene = {"background": str(EXAMPLES / row["scene"]), "layers": [str(EXAMPLES / row["paint"])],
-                 "composite": None} if "scene" in row else None
-        return [str(EXAMPLES / row["subject"])], row["prompt"], scene, PAINTED_PLACE
+        edits = "scene" in row        # its place is named: gradio reloads a value that has layers for ever
+        scene = {"background": str(EXAMPLES / row["scene"]), "layers": [], "composite": None} if edits else None
+        return ([str(EXAMPLES / row["subject"])], row["prompt"], scene, MIDDLE if edits else PAINTED_PLACE,
+                gr.Accordion(open=edits))
     return choose
 
 
-def _scene() -> tuple[gr.ImageEditor, gr.Radio]:
-    with gr.Accordion("Put it into a scene of yours", open=False, elem_id="scene-part"):
+def _scene() -> tuple[gr.Accordion, gr.ImageEditor, gr.Radio]:
+    with gr.Accordion("Put it into a scene of yours", open=False, elem_id="scene-part") as part:
         scene = gr.ImageEditor(label="Scene: add a picture, then paint where the subject should go", elem_id="scene",
                                type="pil", sources=("upload", "clipboard"), transforms=(), layers=False, height=420,
                                brush=gr.Brush(colors=["#ffffff"], color_mode="fixed", default_size=30),
                                eraser=gr.Eraser(default_size=30), format="png", buttons=[])
         place = gr.Radio(list(PLACES), value=PAINTED_PLACE, label="Where", elem_id="place",
                          info="Without a mouse, choose a place instead of painting one.")
-    return scene, place
+    return part, scene, place
 
 
 def _settings() -> list[Any]:

@@ -1,4 +1,4 @@
-"""The Space's examples: held-out toys cut out, and a scene with its mask. `python -m toffee_hf.publishing.space_examples
+"""The Space's examples: held-out toys cut out, and a scene. `python -m toffee_hf.publishing.space_examples
 FOLDER` writes the pictures and examples.json."""
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch.nn.functional as F
 from PIL import Image
 
 from toffee_hf.publishing.examples import _pil
@@ -19,7 +18,7 @@ SIZE_PX = 256
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A held-out toy and what to make of it; scene: the toy whose reference picture is edited, at its place."""
+    """A held-out toy and what to make of it; scene: the toy whose reference picture is edited."""
 
     title: str
     subject: int
@@ -43,8 +42,9 @@ def write_examples(folder: Path) -> list[Path]:
         row = {"title": example.title, "prompt": example.prompt, "subject": f"{toy.class_name}.png"}
         pictures[row["subject"]] = _cut_out(toy)
         if example.scene is not None:
-            row |= {"scene": "scene.png", "paint": "paint.png"}
-            pictures["scene.png"], pictures["paint.png"] = _scene(toy_subject("held-out", example.scene))
+            other = toy_subject("held-out", example.scene)
+            row["scene"] = "scene.png"
+            pictures["scene.png"] = _pil(other.render([reference_shot(other)], SIZE_PX).image)
         table.append(row)
     for name, picture in pictures.items():
         picture.save(folder / name, optimize=True)
@@ -58,14 +58,6 @@ def _cut_out(toy: ToySubject) -> Image.Image:
     picture = _pil(shown.image)
     picture.putalpha(_pil(shown.mask))
     return picture
-
-
-def _scene(toy: ToySubject) -> tuple[Image.Image, Image.Image]:
-    """A toy's reference picture, and white paint over the toy."""
-    shown = toy.render([reference_shot(toy)], SIZE_PX)
-    paint = Image.new("RGBA", (SIZE_PX, SIZE_PX), "white")
-    paint.putalpha(_pil((F.max_pool2d(shown.mask, 17, 1, 8) > 0.1).float()))
-    return _pil(shown.image), paint
 
 
 if __name__ == "__main__":
