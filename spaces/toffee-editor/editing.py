@@ -78,7 +78,9 @@ def _chosen(row: dict[str, str]) -> Any:
 
 def _scene() -> tuple[gr.Accordion, gr.ImageEditor, gr.Radio]:
     with gr.Accordion("Put it into a scene of yours", open=False, elem_id="scene-part") as part:
-        scene = gr.ImageEditor(label="Scene: add a picture, then paint where the subject should go", elem_id="scene",
+        gr.Markdown("Add a picture, then paint where the subject should go. Everything else stays as it is.",
+                    elem_classes="hint")
+        scene = gr.ImageEditor(label="Scene", elem_id="scene",
                                type="pil", sources=("upload", "clipboard"), transforms=(), layers=False, height=420,
                                brush=gr.Brush(colors=["#ffffff"], color_mode="fixed", default_size=30),
                                eraser=gr.Eraser(default_size=30), format="png", buttons=[])
