@@ -55,7 +55,7 @@ JOBS: Mapping[str, Job] = MappingProxyType({
     "drafts": Job(("controlnet",), 1_600),
     "refiner": Job(("drafts", "dino"), 28_800, 16, 6e-4, member="refiner"),
     "estimates": Job(("depth",)),
-    "view": Job(("base", "dino", "estimates"), 28_800, 16, 6e-4, member="view"),
+    "view": Job(("controlnet", "dino", "estimates"), 28_800, 16, 6e-4, member="view"),
 })
 
 
@@ -301,13 +301,15 @@ def _base(desk: _Desk) -> None:
 
 
 def _controlnet(desk: _Desk) -> None:
+    """The ControlNet, and the base trained on beside it."""
     from toffee_hf.training.diffusion import new_controlnet, train_controlnet
 
     base = desk.base
     model = desk.begin(new_controlnet(base), "controlnet")
-    found = train_controlnet(model, desk.pool, desk.captions("controlnet"), base, desk.schedule,
-                             desk.folder / "controlnet", desk.seed)
-    desk.save(found, "controlnet")
+    control, unet = train_controlnet(model, desk.pool, desk.captions("controlnet"), base, desk.schedule,
+                                     desk.folder / "controlnet", desk.seed)
+    desk.save(control, "controlnet")
+    desk.save(unet, "unet")
 
 
 def _drafts(desk: _Desk) -> None:
