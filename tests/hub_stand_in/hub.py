@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -115,4 +116,4 @@ def serving(folder: Path | None = None, port: int = 0) -> Iterator[Hub]:
     finally:
         hub.server.shutdown()
         hub.server.server_close()
-        hub.store.blobs.clear()
+        shutil.rmtree(hub.store.folder, ignore_errors=True)
