@@ -4,6 +4,7 @@ In a test, by the fixture `hub` (one Hub per test) or `module_hub` (one per file
 
     def test_it(hub, toffee):
         hub.faults.inject("commit", status(503), times=2)              # see faults.py for what can go wrong
+        hub.quotas.set("api", 1000)                                    # rate limits, see quotas.py; none by default
         done = toffee("publish", "dataset", "toffee", "--to", "org/toffee", **hub.environment())
         assert hub.count("commit") <= 60                               # by the names of routes; all: `hub.requests`
         assert "README.md" in hub.repository("org/toffee").files       # what the Hub holds, without asking it

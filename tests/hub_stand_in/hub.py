@@ -40,6 +40,7 @@ class Hub:
         self.store = Store(folder / "hub")
         self.faults = Faults()
         self.server = Server(self.store, self.faults, port)
+        self.quotas = self.server.quotas
         self.accounts = self.store.accounts
         self.accounts.add_user("ada")
         self.accounts.add_user("bob")
