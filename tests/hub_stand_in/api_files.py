@@ -9,6 +9,7 @@ from fnmatch import fnmatch
 from pathlib import PurePosixPath
 from typing import Any
 
+from tests.hub_stand_in import cards
 from tests.hub_stand_in.errors import bad_request, commit_since, no_entry, no_revision
 from tests.hub_stand_in.messages import REPO, Reply, Request, as_json, route
 from tests.hub_stand_in.pages import page
@@ -97,7 +98,7 @@ def _changed(store: Store, repository: Repository, parent: Commit, lines: list[d
         value = line["value"]
         path = value["path"].rstrip("/")
         if line["key"] == "file":
-            tree[path] = _small(store, value)
+            tree[path] = _small(store, repository, value)
         elif line["key"] == "lfsFile":
             tree[path] = _large(store, repository, path, value["oid"])
         elif line["key"] in ("deletedFile", "deletedFolder"):
@@ -109,12 +110,14 @@ def _changed(store: Store, repository: Repository, parent: Commit, lines: list[d
     return tree
 
 
-def _small(store: Store, value: dict[str, Any]) -> Entry:
+def _small(store: Store, repository: Repository, value: dict[str, Any]) -> Entry:
     content = value["content"].encode()
     if value.get("encoding") == "base64":
         content = base64.b64decode(content)
     if len(content) > LARGEST_SMALL:
         raise bad_request("Your push was rejected because it contains files larger than 10 MiB.")
+    if value["path"] == "README.md" and (found := cards.errors(content.decode(), repository.type)):
+        raise bad_request("Invalid metadata in README.md: " + "; ".join(found))
     return small(content, store.blobs.add(content))
 
 

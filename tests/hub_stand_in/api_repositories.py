@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import yaml
-
+from tests.hub_stand_in import cards
 from tests.hub_stand_in.errors import HubError, bad_request, may_not_create, no_repository, no_revision, no_token, taken
 from tests.hub_stand_in.messages import REPO, Reply, Request, as_json, route
 from tests.hub_stand_in.pages import page
@@ -78,17 +77,11 @@ def delete(store: Store, request: Request) -> Reply:
 
 @route("validate-yaml", "POST", "/api/validate-yaml")
 def validate_yaml(store: Store, request: Request) -> Reply:
-    try:
-        told = _front_matter(request.json()["content"])
-    except yaml.YAMLError as err:
-        return as_json({"errors": [{"message": str(err)}], "warnings": []}, 400)
-    empty = {"message": "empty or missing yaml metadata in repo card"}
-    return as_json({"errors": [], "warnings": [] if told else [empty]})
-
-
-def _front_matter(text: str) -> dict[str, Any]:
-    match = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", text, re.DOTALL)
-    return (yaml.safe_load(match.group(1)) or {}) if match else {}
+    told = request.json()
+    found = cards.errors(told["content"], told.get("repoType") or "model")
+    warned = [] if found or cards.front_matter(told["content"]) else ["empty or missing yaml metadata in repo card"]
+    answer = {"errors": [{"message": one} for one in found], "warnings": [{"message": one} for one in warned]}
+    return as_json(answer, 400 if found else 200)
 
 
 @route("settings", "PUT", f"/api/{REPO}/settings")
@@ -116,7 +109,7 @@ def info(store: Store, request: Request) -> Reply:
 
 def _description(store: Store, repository: Repository, commit: Commit) -> dict[str, Any]:
     card = commit.tree.get("README.md")
-    data = _front_matter(store.blobs.read(card.sha256).decode()) if card and not card.lfs else {}
+    data = cards.front_matter(store.blobs.read(card.sha256).decode()) if card and not card.lfs else {}
     told = {"_id": commit.id[:24], "id": repository.id, "author": repository.namespace, "sha": commit.id,
             "lastModified": commit.date, "createdAt": repository.created, "private": repository.private,
             "gated": "auto" if repository.gated else False, "disabled": False, "downloads": 0, "likes": 0,

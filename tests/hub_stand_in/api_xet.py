@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from itertools import chain
 from typing import Any
@@ -56,7 +57,8 @@ def xorb(store: Store, request: Request) -> Reply:
     path = store.xorb(request.named["hash"])
     new = not path.exists()
     partial = path.with_name(f"{path.name}.{time.monotonic_ns()}")
-    partial.write_bytes(request.body.read())
+    with partial.open("wb") as file:
+        shutil.copyfileobj(request.body, file)
     os.replace(partial, path)
     return as_json({"was_inserted": new})
 
