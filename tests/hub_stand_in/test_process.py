@@ -1,4 +1,4 @@
-"""The stand-in as a process of its own, which outlives whoever publishes to it."""
+"""The stand-in outlives whoever publishes to it, as a process of its own and in the test's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.hub_stand_in import Hub, slow
 from tests.hub_stand_in.hub import ROOT
 
 CLIENT = """
@@ -30,3 +31,16 @@ def test_it_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
         assert server.wait(10) == 0 and not (tmp_path / "hub").exists()
     finally:
         server.kill()
+
+
+def test_a_killed_upload_leaves_nothing_and_can_be_done_again(hub: Hub) -> None:
+    (hub.folder / "a.parquet").write_bytes(bytes(1_000_000))
+    upload = CLIENT.replace('b"hello"', '"a.parquet"').replace("a.txt", "a.parquet")
+    hub.faults.inject("lfs-put", slow(100_000))
+    with hub.start(upload, HF_HUB_DISABLE_XET="1") as process:
+        hub.wait_for("lfs-put")
+        process.kill()
+    assert hub.count("commit") == 0 and not hub.repository("org/toffee", "model").lfs
+    done = hub.python(upload, HF_HUB_DISABLE_XET="1")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert hub.content("org/toffee", "a.parquet", "model") == bytes(1_000_000)
