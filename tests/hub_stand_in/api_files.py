@@ -54,23 +54,27 @@ def _matches(path: str, patterns: list[str]) -> bool:
 @route("commit", "POST", f"/api/{REPO}/commit/(?P<revision>[^/]+)")
 def commit(store: Store, request: Request) -> Reply:
     repository = store.writable(request)
-    lines = [json.loads(line) for line in request.body.read().splitlines() if line.strip()]
-    if not lines or lines[0]["key"] != "header":
-        raise bad_request("The first line of a commit must be its header")
-    header = lines[0]["value"]
-    if not header.get("summary"):
-        raise bad_request('"value.summary" is not allowed to be empty')
-    token = store.who(request)
+    header, operations = _read(request)
     with store.lock:
         parent = repository.commit_at(request.named["revision"])
         if header.get("parentCommit") and not parent.id.startswith(header["parentCommit"]):
             raise commit_since()
-        tree = _changed(store, repository, parent, lines[1:])
+        tree = _changed(store, repository, parent, operations)
         ref = _target(repository, request)
-        if ref.startswith("refs/pr/"):
-            repository.refs.setdefault(ref, parent.id)
-        made = repository.add_commit(ref, tree, header["summary"], header.get("description", ""), token.user)
+        repository.refs.setdefault(ref, parent.id)
+        made = repository.add_commit(ref, tree, header["summary"], header.get("description", ""),
+                                     store.who(request).user)
     return as_json(_answer(store, repository, made, ref))
+
+
+def _read(request: Request) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The header and the operations, a line of JSON each."""
+    lines = [json.loads(line) for line in request.body.read().splitlines() if line.strip()]
+    if not lines or lines[0]["key"] != "header":
+        raise bad_request("The first line of a commit must be its header")
+    if not lines[0]["value"].get("summary"):
+        raise bad_request('"value.summary" is not allowed to be empty')
+    return lines[0]["value"], lines[1:]
 
 
 def _target(repository: Repository, request: Request) -> str:

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from tests.hub_stand_in import cards
+from tests.hub_stand_in.accounts import Token
 from tests.hub_stand_in.errors import HubError, bad_request, may_not_create, no_repository, no_revision, no_token, taken
 from tests.hub_stand_in.messages import REPO, Reply, Request, as_json, route
 from tests.hub_stand_in.pages import page
@@ -34,19 +35,22 @@ def create(store: Store, request: Request) -> Reply:
     token = store.who(request)
     if token is None:
         raise no_token()
-    type_, namespace = told.get("type") or "model", told.get("organization") or token.user
+    repository = _asked_for(told, token)
     if not NAME.fullmatch(told["name"]):
         raise bad_request(f"Invalid repository name: {told['name']}")
-    if not store.accounts.may_write(token, namespace):
-        raise may_not_create(type_, namespace)
-    repository = Repository(type_, f"{namespace}/{told['name']}", sdk=told.get("sdk"))
-    repository.private = told.get("visibility") == "private"
-    repository.settings = {name: told[name] for name in ("hardware", "sleepTimeSeconds") if told.get(name)}
+    if not store.accounts.may_write(token, repository.namespace):
+        raise may_not_create(repository.type, repository.namespace)
     with store.lock:
-        if (type_, repository.id) in store.repositories:
-            raise taken(type_, store.url(repository))
+        if (repository.type, repository.id) in store.repositories:
+            raise taken(repository.type, store.url(repository))
         _begin(store, repository)
     return as_json({"url": store.url(repository), "name": repository.id, "id": repository.id})
+
+
+def _asked_for(told: dict[str, Any], token: Token) -> Repository:
+    settings = {name: told[name] for name in ("hardware", "sleepTimeSeconds") if told.get(name)}
+    return Repository(told.get("type") or "model", f"{told.get('organization') or token.user}/{told['name']}",
+                      private=told.get("visibility") == "private", sdk=told.get("sdk"), settings=settings)
 
 
 def _begin(store: Store, repository: Repository) -> None:

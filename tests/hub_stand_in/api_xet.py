@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 from tests.hub_stand_in.errors import HubError, bad_request
@@ -101,15 +101,18 @@ def reconstruction(store: Store, request: Request) -> Reply:
     first, last = _range(request.headers.get("Range"), file.size)
     if first >= file.size:
         raise HubError(416, "Range Not Satisfiable", headers={"Content-Range": f"bytes */{file.size}"})
-    terms, skipped, at = [], 0, 0
-    for term in file.terms:
-        if at + term.size > first and at <= last:
-            terms.append(term)
-            skipped = first - at if len(terms) == 1 else skipped
-        at += term.size
+    terms, skipped = _covering(file, first, last)
     told = [{"hash": term.xorb, "unpacked_length": term.size, "range": {"start": term.first, "end": term.last}}
             for term in terms]
     return as_json({"offset_into_first_range": skipped, "terms": told, "fetch_info": _fetches(store, terms)})
+
+
+def _covering(file: XetFile, first: int, last: int) -> tuple[list[Term], int]:
+    """The terms that hold the bytes [first, last], and how many bytes of the first of them come before."""
+    starts = list(accumulate((term.size for term in file.terms), initial=0))
+    held = [(term, start) for term, start in zip(file.terms, starts, strict=False)
+            if start <= last and start + term.size > first]
+    return [term for term, _ in held], first - held[0][1]
 
 
 def _range(wanted: str | None, size: int) -> tuple[int, int]:
