@@ -25,7 +25,8 @@ NONE = Fault(name="")
 
 @dataclass
 class Seen:
-    """One request as it went. `kind` is its route; `status` None: no reply was sent; bytes of both bodies."""
+    """One request as it went. `kind` is its route; `status` None: no reply was sent; bytes of both bodies;
+    `at`: seconds of `time.monotonic`."""
 
     kind: str
     method: str
@@ -34,6 +35,7 @@ class Seen:
     status: int | None = None
     received: int = 0
     sent: int = 0
+    at: float = field(default_factory=time.monotonic)
 
 
 class Hangup(Exception):
