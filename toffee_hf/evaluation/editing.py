@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from toffee_hf.evaluation.figures import Figure, psnr_inside
-from toffee_hf.evaluation.heldout import Asked, Pictures, asked, pictures, references, subjects
+from toffee_hf.evaluation.heldout import Asked, Pictures, asked, jittered, pictures, references, subjects
 from toffee_hf.evaluation.measure import BATCH, named
 from toffee_hf.evaluation.processes import spread
-from toffee_hf.evaluation.ways import drafts, pasted, text_to_image
+from toffee_hf.evaluation.ways import Drafts, drafts, pasted, text_to_image
 from toffee_hf.family import Family
 from toffee_hf.perception import similarity
 from toffee_hf.perception.depth import control_picture
@@ -57,9 +57,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Some subjects, what they are to become, and how it would look; `source` is to be edited inside `mask`."""
+    """Some subjects, what they are to become, and how it would look; `source` is to be edited inside `mask`.
+
+    reference: what is shown of them, jittered, since the same pose would reward copying; posed: in the truth's pose.
+    """
 
     reference: Pictures
+    posed: Pictures
     wish: Asked
     truth: Pictures
     source: Tensor
@@ -96,7 +100,8 @@ def task_of(people: list[ToySubject], kind: str) -> Task:
     truth, others = pictures(wish.become, wish.shots), pictures([_another(s) for s in people], wish.shots)
     both = torch.maximum(truth.mask, others.mask).gt(0.5).float()
     mask = F.max_pool2d(both, 2 * GROWN_PX + 1, 1, GROWN_PX)
-    return Task(references(people), wish, truth, torch.where(mask > 0, others.x, truth.x), mask)
+    source = torch.where(mask > 0, others.x, truth.x)
+    return Task(jittered(people), references(people), wish, truth, source, mask)
 
 
 def _another(subject: ToySubject) -> ToySubject:
@@ -111,21 +116,16 @@ def _ways(family: Family, task: Task, part: Part) -> dict[str, Values]:
     judge = Judge(family, task)
     found: dict[str, Values] = {}
     if part.rivals:
-        draft = drafts(family, task.reference, task.wish.prompts)
+        draft = drafts(family, task.posed, task.wish.prompts)
         plain = text_to_image(family, task.wish.prompts, [s.index for s in task.reference.subjects])
-        paste = pasted(draft, task.reference, task.reference)
-        found = {"text alone": judge.scores({NEW: plain}),
-                 "reference pasted": judge.scores({POSED: paste, EDIT: _pasted_in(task)}),
+        paste, laid = (pasted(below, task.posed, task.reference)
+                       for below in (draft, Drafts(task.source, draft.latents)))
+        found = {"text alone": judge.scores({NEW: plain, POSED: draft.x}),
+                 "reference pasted": judge.scores({POSED: paste, EDIT: laid}),
                  "the source": judge.scores({EDIT: task.source}), "truth": judge.scores({NEW: task.truth.x})}
     for way in part.ways:
         found[way.name] = judge.scores({what: drawn_by(family, way, task, what) for what in way.draws})
     return found
-
-
-def _pasted_in(task: Task) -> Tensor:
-    """The reference laid onto the place of the truth, which its pose shares."""
-    inside = task.reference.mask
-    return task.source * (1 - inside) + task.reference.x * inside
 
 
 def drawn_by(family: Family, way: Way, task: Task, what: str) -> Tensor:
@@ -133,7 +133,7 @@ def drawn_by(family: Family, way: Way, task: Task, what: str) -> Tensor:
     pipeline, shown = editor_pipeline(family, way.folder), task.reference
     told: dict[str, Any] = {}
     if what == POSED:
-        told = {"depth_image": control_picture(shown.depth, shown.mask)[:, :1]}
+        told = {"depth_image": control_picture(task.posed.depth, task.posed.mask)[:, :1]}
     if what == EDIT:
         told = {"image": task.source / 2 + 0.5, "mask_image": task.mask}
     each = [torch.Generator().manual_seed(subject.index) for subject in shown.subjects]

@@ -407,11 +407,15 @@ def _placeless(config: Any) -> Any:
 
 
 def install(folder: Path, family: Path, start: Path | None = None) -> int:
-    """Write the trained members and what they cost to `family`, fp16 safetensors; returns the bytes written."""
+    """Write the trained members and what they cost to `family`, fp16 safetensors; returns the bytes written.
+
+    An editor there was trained over the base that was there, and goes with it.
+    """
     import shutil
 
     from safetensors.torch import load_file, save_file
 
+    shutil.rmtree(family / "editor", ignore_errors=True)
     members = [job.member for job in JOBS.values() if job.member] + ["tokenizer", "scheduler"]
     for member in members:
         target = family / member

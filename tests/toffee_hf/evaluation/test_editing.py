@@ -86,8 +86,8 @@ def test_an_editor_draws_the_same_whatever_its_batch(tmp_path):
     unet.save_pretrained(tmp_path / "editor")
     way = Way("small", tmp_path / "editor", steps=2)
     whole, one = task_of(PEOPLE, "photo"), task_of(PEOPLE[1:], "photo")
-    small = [editing.Task(_half(t.reference), t.wish, _half(t.truth), _down(t.source), _down(t.mask).round())
-             for t in (whole, one)]
+    small = [editing.Task(_half(t.reference), _half(t.posed), t.wish, _half(t.truth), _down(t.source),
+                          _down(t.mask).round()) for t in (whole, one)]
     for what in (NEW, POSED, EDIT):
         both, alone = (editing.drawn_by(family, way, t, what) for t in small)
         assert torch.allclose(both[1:], alone, atol=1e-4), what
