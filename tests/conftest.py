@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.hub_stand_in import Hub, serving
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -78,3 +80,19 @@ def parquet() -> Callable[[Path], dict[str, bytes]]:
 def every_file() -> Callable[[Path], list[str]]:
     """Relative paths of all files of a folder, hidden ones included."""
     return lambda output: sorted(path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A Hub of this test's own; see `tests/hub_stand_in`."""
+    with serving(tmp_path / "hub") as hub:
+        hub.patch(monkeypatch)
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def module_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """One Hub for all tests of a file."""
+    with serving(tmp_path_factory.mktemp("hub")) as hub, pytest.MonkeyPatch.context() as monkeypatch:
+        hub.patch(monkeypatch)
+        yield hub
