@@ -11,16 +11,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+import gradio as gr
 
-import editor  # noqa: E402  before torch, for ZeroGPU
-import browsing  # noqa: E402
-import editing  # noqa: E402
-import gradio as gr  # noqa: E402
-from look import theme  # noqa: E402
-from pairs import Pairs  # noqa: E402
+import browsing
+import editing
+import editor
+from look import theme
+from pairs import Pairs
 
 HERE = Path(__file__).parent
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")     # read when the page is made
 HEADER = ('<header><h1>Toffee</h1><p>Show it one particular thing, and it draws that thing somewhere else, or into a '
           "picture of yours.</p></header>")
 HOUR = 3600
@@ -36,8 +36,8 @@ def make_page(model: str, dataset: str) -> gr.Blocks:
             editing.add_tab()
         with gr.Tab("Dataset", id="dataset-tab") as tab:
             browsing.add_tab(Pairs(dataset, os.environ.get("TOFFEE_DATASET_REVISION")), tab)
-        gr.HTML(f"<p class='foot'>Model {escape(Path(model).name)} · dataset {escape(Path(dataset).name)} · pictures are kept "
-                "for an hour at most</p>", padding=False)
+        gr.HTML(f"<p class='foot'>Model {escape(Path(model).name)} · dataset {escape(Path(dataset).name)} · pictures "
+                "are kept for an hour at most</p>", padding=False)
     return page.queue(max_size=editing.WAITING_ROOM, default_concurrency_limit=8)
 
 

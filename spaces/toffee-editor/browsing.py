@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+
 from cards import REASONS, SCORES, SHOWN, card, note
 from pairs import Index, NoDataset, Pairs, Row, chosen, passing
 

@@ -8,8 +8,9 @@ from html import escape
 from typing import Any
 
 import numpy as np
-from pairs import Row
 from PIL import Image, ImageChops, ImageFilter
+
+from pairs import Row
 
 TILE_PX = 192
 SUBJECT, EDIT = (0, 190, 200), (255, 140, 0)      # inks of the two outlines; the second is dashed

@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import editor
 import gradio as gr
-from editor import RANGES, Wish, friendly, number
 from PIL import Image
+
+import editor
+from editor import MOST_SEED, RANGES, Wish, friendly, number
 from pictures import PLACES, Unusable, on_ground, opened, painted, placed
 
 EXAMPLES = Path(__file__).parent / "examples"
@@ -30,7 +31,8 @@ def add_tab() -> None:
                                   buttons=[])
             gr.Markdown("One thing to a photo, up to four. A transparent PNG shows exactly the subject; of any other "
                         "picture everything counts, so crop closely.", elem_classes="hint")
-            prompt = gr.Textbox(label="Prompt", elem_id="prompt", lines=2, max_lines=6, placeholder="a duck in the snow",
+            prompt = gr.Textbox(label="Prompt", elem_id="prompt", lines=2, max_lines=6,
+                                placeholder="a duck in the snow",
                                 info="Name the thing, and say where it is or how it looks.")
             part, scene, place = _scene()
             numbers = _settings()
@@ -70,7 +72,7 @@ def _chosen(row: dict[str, str]) -> Any:
     """What an example puts into subjects, prompt, scene and place; its part is opened where it has one."""
     def choose() -> tuple[Any, ...]:
         edits = "scene" in row        # its place is named: gradio reloads a value that has layers for ever
-        scene = {"background": str(EXAMPLES / row["scene"]), "layers": [], "composite": None} if edits else None
+        scene: Any = {"background": str(EXAMPLES / row["scene"]), "layers": [], "composite": None} if edits else None
         return ([str(EXAMPLES / row["subject"])], row["prompt"], scene, MIDDLE if edits else PAINTED_PLACE,
                 gr.Accordion(open=edits))
     return choose
@@ -106,12 +108,12 @@ def _settings() -> list[Any]:
 def draw_for_page(scene: gr.ImageEditor, subjects: Any, prompt: str, drawing: Any, place: str, *numbers: Any
                   ) -> tuple[Any, ...]:
     """Slider, gallery, status and seed for what the page sent, unprocessed. Raises gr.Error."""
-    *numbers, seed, anew = numbers
-    seed = random.randint(*RANGES["Seed"]) if anew else number(seed)
+    scale, steps, count, seed, anew = numbers
+    seed = random.randrange(MOST_SEED + 1) if anew else number(seed)
     try:
         background, layers = _drawing(scene, drawing)
         found = (placed(place, background.size) or painted(layers, background.size)) if background else None
-        wish = _wish(subjects, prompt, background, found, *numbers, seed)
+        wish = _wish(subjects, prompt, background, found, scale, steps, count, seed)
     except Unusable as err:
         raise friendly(str(err)) from err
     began = time.monotonic()
@@ -209,4 +211,5 @@ def draw_for_program(subject: Any, prompt: str, scene: Any = None, mask: Any = N
                      subject_scale, steps, count, number(seed))
     except Unusable as err:
         raise friendly(str(err)) from err
-    return editor.drawn(wish)
+    pictures: list[Image.Image] = editor.drawn(wish)
+    return pictures

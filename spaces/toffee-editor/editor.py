@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 try:                                  # ZeroGPU's, which has to come before torch
-    from spaces import GPU
+    from spaces import GPU  # type: ignore[attr-defined]
 except ImportError:
     def GPU(duration: Any) -> Any:
         """Off ZeroGPU functions run where they are."""
@@ -19,10 +19,11 @@ except ImportError:
 
 import gradio as gr
 from PIL import Image
+
 from pictures import Unusable
 
-MOST_LETTERS, MOST_SUBJECTS = 500, 4
-RANGES = {"Subject strength": (0.0, 2.0), "Steps": (1, 50), "Pictures": (1, 4), "Seed": (0, 2**31 - 1)}
+MOST_LETTERS, MOST_SUBJECTS, MOST_SEED = 500, 4, 2**31 - 1
+RANGES = {"Subject strength": (0.0, 2.0), "Steps": (1, 50), "Pictures": (1, 4), "Seed": (0, MOST_SEED)}
 LOG = logging.getLogger("toffee")
 
 _pipeline: Any = None
