@@ -48,10 +48,10 @@ def add_tab() -> None:
     shown = [slider, gallery, status, numbers[-2]]
     private: dict[str, Any] = {"api_visibility": "private"}
 
-    def edit(*values: Any) -> Any:
+    def press(*values: Any) -> Any:
         return draw_for_page(scene, *values)
 
-    run: dict[str, Any] = dict(fn=edit, inputs=given, outputs=shown, preprocess=False, concurrency_limit=1,
+    run: dict[str, Any] = dict(fn=press, inputs=given, outputs=shown, preprocess=False, concurrency_limit=1,
                                concurrency_id="draw", scroll_to_output=False, show_progress_on=[slider], **private)
     gr.on([draw.click, prompt.submit], trigger_mode="once", **run)
     subjects.upload(cleaned, subjects, subjects, preprocess=False, **private)
@@ -179,11 +179,11 @@ def _add_api() -> None:
         numbers = [gr.Number(value, label=name) for name, value in zip(RANGES, (1.0, 20, 1, 0), strict=True)]
         gallery = gr.Gallery(label="Pictures", format="png")
         subject, scene, mask = pictures
-        gr.Button("Edit").click(draw_for_program, [subject, prompt, scene, mask, *numbers], gallery, preprocess=False,
+        gr.Button("Edit").click(edit_picture, [subject, prompt, scene, mask, *numbers], gallery, preprocess=False,
                                 api_name="edit", concurrency_limit=1, concurrency_id="draw")
 
 
-def draw_for_program(subject: Any, prompt: str, scene: Any = None, mask: Any = None, subject_scale: float = 1.0,
+def edit_picture(subject: Any, prompt: str, scene: Any = None, mask: Any = None, subject_scale: float = 1.0,
                      steps: int = 20, count: int = 1, seed: int = 0) -> list[Image.Image]:
     """Draw one particular thing as a prompt says, in a new picture or inside a mask of a given picture.
 

@@ -132,4 +132,4 @@ def drawn(wish: Wish) -> list[Image.Image]:
 
 def friendly(sentence: str, title: str = "Not yet") -> gr.Error:
     """A message for the visitor, as plain text whatever it quotes."""
-    return gr.Error(html.escape(sentence), title=title, duration=12, print_exception=False)
+    return gr.Error(html.escape(sentence, quote=False), title=title, duration=12, print_exception=False)

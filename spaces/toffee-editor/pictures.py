@@ -12,7 +12,7 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 MOST_PIXELS = 36_000_000              # of a picture that is decoded, 6,000 x 6,000
 SIDE_PX = 1024                        # longer side that is worked with
 GROUND = (232, 232, 232)              # behind transparent pictures, as the editor has it
-PAINTED = 64                          # of 255: opacity from which paint counts
+PAINTED = 128                         # of 255: opacity from which paint counts
 PLACES = {"Where I paint": None, "In the middle": (0.2, 0.2, 0.8, 0.92), "On the left": (0.03, 0.3, 0.45, 0.9),
           "On the right": (0.55, 0.3, 0.97, 0.9)}     # boxes in parts of the picture
 
