@@ -131,7 +131,7 @@ def page(browser: Any, space: Running) -> Iterator[Any]:
     """A new visitor's page, which must load nothing from elsewhere and print no error."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(25_000)
     outside, errors = [], []
     page.on("request", lambda request: outside.append(request.url)
             if not request.url.startswith((space.url, "data:", "blob:")) else None)
