@@ -176,17 +176,17 @@ def compared(slider: Any, gallery: Any, event: gr.SelectData) -> Any:
 def _add_api() -> None:
     """The one public endpoint, which is the MCP tool as well."""
     with gr.Row(visible=False):
-        pictures = [gr.Image(label=name) for name in ("Subject", "Scene", "Mask")]
+        subject, scene, mask = (gr.Image(label=name) for name in ("Subject", "Scene", "Mask"))
         prompt = gr.Textbox(label="Prompt")
-        numbers = [gr.Number(value, label=name) for name, value in zip(RANGES, (1.0, 20, 1, 0), strict=True)]
-        gallery = gr.Gallery(label="Pictures", format="png")
-        subject, scene, mask = pictures
-        gr.Button("Edit").click(edit_picture, [subject, prompt, scene, mask, *numbers], gallery, preprocess=False,
+        numbers = [gr.Number(value, label=name) for name, value in (("Subject strength", 1.0), ("Steps", 20),
+                                                                    ("Seed", 0))]
+        picture = gr.Image(label="Picture", format="png")
+        gr.Button("Edit").click(edit_picture, [subject, prompt, scene, mask, *numbers], picture, preprocess=False,
                                 api_name="edit", concurrency_limit=1, concurrency_id="draw")
 
 
 def edit_picture(subject: Any, prompt: str, scene: Any = None, mask: Any = None, subject_scale: float = 1.0,
-                     steps: int = 20, count: int = 1, seed: int = 0) -> list[Image.Image]:
+                 steps: int = 20, seed: int = 0) -> Image.Image:
     """Draw one particular thing as a prompt says, in a new picture or inside a mask of a given picture.
 
     Args:
@@ -196,23 +196,21 @@ def edit_picture(subject: Any, prompt: str, scene: Any = None, mask: Any = None,
         mask: white where the thing should go in the scene, black elsewhere, of the scene's shape
         subject_scale: how closely the photo is followed, 0 to 2
         steps: denoising steps, 1 to 50
-        count: how many pictures, 1 to 4; picture i is drawn from seed + i
-        seed: of the noise, 0 to 2147483647
+        seed: of the noise, 0 to 2147483647; another one draws another picture
 
     Returns:
-        The pictures.
+        The picture.
     """
     try:
         background, where = (opened(part["path"], name) if part else None
                              for part, name in ((scene, "The scene"), (mask, "The mask")))
         if background and where:
-            where = where.convert("L").resize(background.size)
+            background, where = on_ground(background, background.size), where.convert("L").resize(background.size)
             if not where.getbbox():
                 raise Unusable("The mask is black all over: paint white where the subject should go.")
-        wish = _wish([{"image": subject}] if subject else [], prompt,
-                     background and on_ground(background, background.size), where, subject_scale, steps, count,
+        wish = _wish([{"image": subject}] if subject else [], prompt, background, where, subject_scale, steps, 1,
                      number(seed))
     except Unusable as err:
         raise friendly(str(err)) from err
-    pictures: list[Image.Image] = editor.drawn(wish)
-    return pictures
+    picture: Image.Image = editor.drawn(wish)[0]
+    return picture
