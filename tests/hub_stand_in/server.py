@@ -12,7 +12,7 @@ from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO
 from urllib.parse import parse_qs
 
-from tests.hub_stand_in import api_files, api_lfs, api_repositories  # noqa: F401 - they fill the table of routes
+from tests.hub_stand_in import api_files, api_lfs, api_repositories, api_rights  # noqa: F401 - they fill the table of routes
 from tests.hub_stand_in.errors import HubError
 from tests.hub_stand_in.faults import Fault, Faults
 from tests.hub_stand_in.messages import Reply, Request, as_error, find
