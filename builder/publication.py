@@ -53,6 +53,7 @@ class Publication:
     process: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     commits: list[str] = field(default_factory=list)
     _head: str = ""
+    _is_done_there: bool = False
     _drawn: float = -math.inf
     _remote: dict[str, RemoteFile] = field(default_factory=dict)
     _record: dict[str, Any] | None = None
@@ -93,7 +94,7 @@ class Publication:
                 raise InputError(f"{self.repository.name} holds {path}, of which no receipt tells; remove it there")
 
     def _check_alone(self, marker: dict[str, Any]) -> None:
-        place = read_place(self.output)
+        place, self._is_done_there = read_place(self.output), bool(marker.get("done"))
         if marker.get("done", True) or (place and marker.get("publisher") == place.publisher):
             return
         if datetime.now(timezone.utc) - self.repository.committed() < DEAD_AFTER:
@@ -181,10 +182,16 @@ class Publication:
             RECORD: (self.output / RECORD).read_bytes(),
             MARKER: (json.dumps(marker) + "\n").encode(),
         }
-        if done or time.monotonic() - self._drawn > DRAW_EVERY_S:
+        if self._is_to_draw(batch, done):
             self._drawn = time.monotonic()
             told |= report_pictures(self.output, statistics)
         return told
+
+    def _is_to_draw(self, batch: Sequence[Receipt], done: bool) -> bool:
+        """Every few minutes and at the end, unless an earlier command has drawn the same rows."""
+        if self._drawn == -math.inf and not batch and self._is_done_there:
+            return False
+        return done or time.monotonic() - self._drawn > DRAW_EVERY_S
 
     @property
     def place(self) -> Place:

@@ -147,10 +147,10 @@ class Repository:
         """The same object in every try, so that what has been sent is not sent again. Hashed by us, from the disk."""
         from huggingface_hub import CommitOperationAdd
 
-        found = self._sent.get(path)
-        if found is None or isinstance(content, bytes) or found.path_or_fileobj != str(content):
+        found, sha256 = self._sent.get(path), sha256_of(content)
+        if found is None or found.upload_info.sha256.hex() != sha256:
             found = self._sent[path] = CommitOperationAdd(path, content)
-            found.upload_info.sha256 = bytes.fromhex(sha256_of(content))
+            found.upload_info.sha256 = bytes.fromhex(sha256)
         return found
 
     def has(self, contents: Mapping[str, Content], commit: str, removed: Collection[str] = ()) -> bool:
