@@ -56,9 +56,9 @@ def _per_hour(receipts: Sequence[Receipt]) -> float | None:
     """Of the shards that were finished within an hour of the latest one."""
     try:
         times = [(_time(it.started), _time(it.finished), it.pairs) for it in receipts]
-    except ValueError:  # somebody has edited a receipt
+        latest = max((finished for _, finished, _ in times), default=None)
+    except (ValueError, TypeError):  # somebody has edited a receipt
         return None
-    latest = max((finished for _, finished, _ in times), default=None)
     if latest is None:
         return None
     recent = [(started, pairs) for started, finished, pairs in times if latest - finished < _LATELY]

@@ -40,7 +40,8 @@ def parquet(tmp_path: Path, text: str = "rows") -> Path:
 
 
 def contents(tmp_path):
-    return {"generation/a.parquet": parquet(tmp_path), "README.md": b"---\nlicense: mit\n---\n", "receipts/a.json": b"{}"}
+    card = b"---\nlicense: mit\n---\n"
+    return {"generation/a.parquet": parquet(tmp_path), "README.md": card, "receipts/a.json": b"{}"}
 
 
 def commits(hub):

@@ -26,7 +26,7 @@ def told(hub, monkeypatch):
     return ask
 
 
-@pytest.mark.parametrize("name", ["rows", "a/b/c", "org/", "/rows", "org/ro ws", "org/-rows", "", "org/a--b", "o\nrg/x"])
+@pytest.mark.parametrize("name", ["rows", "a/b/c", "org/", "/rows", "org/ro ws", "org/-r", "", "org/a--b", "o\nrg/x"])
 def test_a_name_that_is_none(told, hub, name):
     assert "is no name of a repository: give ORG/NAME" in told(name)
     assert not hub.requests
