@@ -1,5 +1,6 @@
-# make demo    a small dataset in ./toffee, and a row of it       make test        set up, fast tests
-# make check   ruff, strict types, fast tests                     make test-slow   the rest of the tests
+# make demo    a small dataset in ./toffee, a row of it, and the editor in ./toffee-editor
+# make test    set up, fast tests                                 make test-slow   the rest of the tests
+# make check   ruff, strict types, fast tests
 #
 # A CPU-only torch:  make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # Another Python:    make demo PYTHON=python3.12 (the pinned versions in constraints.txt need 3.11 or later)
@@ -25,7 +26,8 @@ demo: $(VENV)/.ready
 	$(BIN)/toffee build $(DEMO)
 	$(BIN)/python -c 'import datasets; row = datasets.load_dataset("toffee", split="train")[0]; \
 	print("\nThe first row:", *(f"  {name:15} {value}" for name, value in row.items()), sep="\n")'
-	@echo; echo "Look at toffee/contact_sheet.png, read toffee/README.md."
+	$(BIN)/toffee publish model --model editor --to ./toffee-editor --replace
+	@echo; echo "Look at toffee/contact_sheet.png, read toffee/README.md and toffee-editor/README.md."
 
 test: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

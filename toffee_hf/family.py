@@ -1,8 +1,8 @@
 """The models of a recipe as one family in one folder, each loaded once a process, when it is first needed.
 
 Folder layout, every model in the format of its own `save_pretrained`: `vae`, `tokenizer`, `clip` (its text tower is the
-text encoder), `unet`, `controlnet`, `refiner`, `view`, `dino`, `depth`, `segmenter`, `domain`,
-`scheduler`.
+text encoder), `unet`, `controlnet`, `refiner`, `view`, `dino`, `depth`, `segmenter`, `domain`, `scheduler`; and where
+there are any, `classifier` (of toys) and `editor`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Family:
             raise InputError(f"{folder} lacks {', '.join(missing)}; a family has {', '.join(MEMBERS)}")
         self.folder, self.device = folder, device
 
-    def _ready(self, model: Any) -> Any:
+    def ready(self, model: Any) -> Any:
         import torch
 
         memory_format = torch.channels_last if any(p.ndim == 4 for p in model.parameters()) else torch.contiguous_format
@@ -51,7 +51,7 @@ class Family:
     def vae(self) -> Any:
         from toffee_hf.models.toffee_autoencoder import ToffeeAutoencoder
 
-        return self._ready(ToffeeAutoencoder.from_pretrained(self.folder / "vae"))
+        return self.ready(ToffeeAutoencoder.from_pretrained(self.folder / "vae"))
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -63,7 +63,7 @@ class Family:
     def clip(self) -> Any:
         from transformers import CLIPModel
 
-        return self._ready(CLIPModel.from_pretrained(self.folder / "clip"))
+        return self.ready(CLIPModel.from_pretrained(self.folder / "clip"))
 
     @property
     def text_encoder(self) -> Any:
@@ -81,56 +81,65 @@ class Family:
     def unet(self) -> Any:
         from diffusers import UNet2DConditionModel
 
-        return self._ready(UNet2DConditionModel.from_pretrained(self.folder / "unet"))
+        return self.ready(UNet2DConditionModel.from_pretrained(self.folder / "unet"))
 
     @cached_property
     def controlnet(self) -> Any:
         from diffusers import ControlNetModel
 
-        return self._ready(ControlNetModel.from_pretrained(self.folder / "controlnet"))
+        return self.ready(ControlNetModel.from_pretrained(self.folder / "controlnet"))
 
     @cached_property
     def refiner_unet(self) -> Any:
         from toffee_hf.models.toffee_refiner_unet import ToffeeRefinerUNet
 
-        return self._ready(ToffeeRefinerUNet.from_pretrained(self.folder / "refiner"))
+        return self.ready(ToffeeRefinerUNet.from_pretrained(self.folder / "refiner"))
 
     @cached_property
     def view_unet(self) -> Any:
         from toffee_hf.models.toffee_view_unet import ToffeeViewUNet
 
-        return self._ready(ToffeeViewUNet.from_pretrained(self.folder / "view"))
+        return self.ready(ToffeeViewUNet.from_pretrained(self.folder / "view"))
+
+    @cached_property
+    def editor_unet(self) -> Any:
+        """The editor, which a family may lack. Raises InputError."""
+        from toffee_hf.training.editor import editor_of
+
+        if not (self.folder / "editor").is_dir():
+            raise InputError(f"the family {self.folder.name!r} has no editor; give the output of `toffee train editor`")
+        return self.ready(editor_of(self.unet, self.folder / "editor"))
 
     @cached_property
     def dino(self) -> Any:
         from transformers import Dinov2Model
 
-        return self._ready(Dinov2Model.from_pretrained(self.folder / "dino"))
+        return self.ready(Dinov2Model.from_pretrained(self.folder / "dino"))
 
     @cached_property
     def depth(self) -> Any:
         from transformers import DepthAnythingForDepthEstimation
 
-        return self._ready(DepthAnythingForDepthEstimation.from_pretrained(self.folder / "depth"))
+        return self.ready(DepthAnythingForDepthEstimation.from_pretrained(self.folder / "depth"))
 
     @cached_property
     def segmenter(self) -> Any:
         from toffee_hf.models.toffee_segmenter import ToffeeSegmenter
 
-        return self._ready(ToffeeSegmenter.from_pretrained(self.folder / "segmenter"))
+        return self.ready(ToffeeSegmenter.from_pretrained(self.folder / "segmenter"))
 
     @cached_property
     def classifier(self) -> Any:
         """The yardstick of evaluation; only a toy family has one."""
         from toffee_hf.models.toffee_classifier import ToffeeClassifier
 
-        return self._ready(ToffeeClassifier.from_pretrained(self.folder / "classifier"))
+        return self.ready(ToffeeClassifier.from_pretrained(self.folder / "classifier"))
 
     @cached_property
     def domain(self) -> Any:
         from toffee_hf.models.toffee_domain import ToffeeDomain
 
-        return self._ready(ToffeeDomain.from_pretrained(self.folder / "domain"))
+        return self.ready(ToffeeDomain.from_pretrained(self.folder / "domain"))
 
     def scheduler(self) -> Any:
         """A new scheduler, since pipelines keep state in theirs."""
@@ -165,6 +174,13 @@ class Family:
         pipeline = ToffeeViewPipeline(self.vae, self.text_encoder, self.tokenizer, self.view_unet, self.dino,
                                       self.scheduler())
         return _quiet(pipeline)
+
+    def editor_pipeline(self, unet: Any = None) -> Any:
+        """`ToffeePipeline` around an editor, or around the family's own."""
+        from toffee_hf.pipelines.pipeline_toffee import ToffeePipeline
+
+        return _quiet(ToffeePipeline(self.vae, self.text_encoder, self.tokenizer, unet or self.editor_unet, self.dino,
+                                     self.scheduler(), depth_estimator=self.depth))
 
 
 def _quiet(pipeline: Any) -> Any:

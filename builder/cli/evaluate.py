@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.cli.evaluate_dreambench import add_dreambench_parser
+from builder.cli.evaluate_editor import add_editor_parsers
 from builder.cli.evaluate_method import add_method_parsers
 from builder.prompts import TURNS
 
@@ -27,6 +28,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
                         help="write the table into DIR/method.md and picture sheets into DIR/tiny")
     family.set_defaults(run=evaluate_family)
     add_method_parsers(what)
+    add_editor_parsers(what)
     add_dreambench_parser(what)
     judge = what.add_parser("judge", help="the rows of a build from toy subjects against the truth", allow_abbrev=False)
     judge.add_argument("folder", type=Path, metavar="DIR", help="what `toffee build --subjects toy:…` wrote")

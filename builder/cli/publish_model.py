@@ -89,7 +89,9 @@ def _to_hub(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / "repository"
         files = _export(arguments, target, name)
-        check_card((target / "README.md").read_text(encoding="utf-8"), "model")
+        card = (target / "README.md").read_text(encoding="utf-8")
+        check_card(card, "model")
+        repository.check_card(card)
         show_release(changes(repository, files), repository, arguments)
         if arguments.dry_run:
             return 0

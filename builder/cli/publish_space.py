@@ -35,7 +35,8 @@ def publish_space(arguments: argparse.Namespace) -> int:
     from toffee_hf.publishing.whose import TAG, check_space_is_ours
 
     files = space_files(arguments.source)
-    head = check_card((arguments.source / "README.md").read_text(encoding="utf-8"), "space")
+    card = (arguments.source / "README.md").read_text(encoding="utf-8")
+    head = check_card(card, "space")
     if TAG not in head["tags"]:
         raise InputError(f"the card of a Space has {TAG!r} among its tags, by which we know it again; add it")
     if head["app_file"] not in [file.path for file in files]:
@@ -43,6 +44,7 @@ def publish_space(arguments: argparse.Namespace) -> int:
     options = {"revision": arguments.revision, "private": arguments.private, "sdk": str(head["sdk"])}
     repository = open_repository(arguments.to, "space", **options, create=False)
     check_space_is_ours(repository)
+    repository.check_card(card)
     show_release(changes(repository, files), repository, arguments)
     if not arguments.dry_run:
         repository = open_repository(arguments.to, "space", **options)

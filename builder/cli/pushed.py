@@ -36,6 +36,7 @@ class Pushed:
         _check(run, arguments)
         publication = Publication(run.request.output, open_dataset(arguments, name), arguments.keep_local)
         record = publication.look()
+        publication.repository.check_card(f"---\nlicense: {subjects_licence(run, arguments.license)}\n---\n")
         if record is not None:
             check_runs(run, record, arguments.append, name, "--push-to")
         workers = arguments.workers or default_workers()

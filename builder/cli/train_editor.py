@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from builder.cli.arguments import positive
@@ -27,18 +28,25 @@ def add_editor(models: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     add("--without-views", action="store_true", help="leave out pairs whose reference is a new view, for comparison")
     add("--noisings", type=positive, default=1, metavar="K",
         help="noisy copies of each example, where encoding costs as much as learning (default: %(default)s)")
+    add("--install", type=Path, default=None, metavar="FAMILY",
+        help="then write what LoRA left to the folder of the family that is the base, as fp16")
     add("--start", default="", metavar="FOLDER", help="an editor to go on from (default: the base)")
     parser.set_defaults(run=train_editor)
 
 
 def train_editor(arguments: argparse.Namespace) -> int:
     """Train or go on, and say where the editor is."""
+    from toffee_hf.errors import InputError
     from toffee_hf.training.backbone import open_backbone
-    from toffee_hf.training.editor import train_editor_on
+    from toffee_hf.training.editor import install_editor, train_editor_on
     from toffee_hf.training.editor_examples import EditorConfig
 
     config = EditorConfig(**settings(arguments), **_of_editor(arguments))     # a wrong number is told first
+    if arguments.install is not None and not (config.lora_rank and (arguments.install / "unet").is_dir()):
+        raise InputError("--install needs --lora-rank, and the folder of the family that is the base")
     train_editor_on(arguments.data, open_backbone(arguments.base), config, arguments.output)
+    if arguments.install is not None:
+        print(f"{arguments.install / 'editor'}: {install_editor(arguments.output, arguments.install) / 1e6:.1f} MB")
     print(f"model: {arguments.output / 'editor'}\nfigures: {arguments.output / 'training.json'}\n"
           f"pictures: {arguments.output / 'grids'}")
     return 0

@@ -15,6 +15,8 @@ SIZES = (
     (100_000, "10K<n<100K"),
     (1_000_000, "100K<n<1M"),
     (10_000_000, "1M<n<10M"),
+    (100_000_000, "10M<n<100M"),
+    (1_000_000_000, "100M<n<1B"),
 )
 
 
@@ -63,7 +65,7 @@ def _licence_fields(statistics: Statistics) -> dict[str, str]:
 
 
 def _size_category(rows: int) -> str:
-    return next((name for limit, name in SIZES if rows < limit), "n>10M")
+    return next((name for limit, name in SIZES if rows < limit), "1B<n<10B")
 
 
 def _config(statistics: Statistics, config: str) -> dict[str, Any]:

@@ -14,10 +14,11 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--folder", type=Path)
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with serving(arguments.folder, arguments.port) as hub:
         for name, value in hub.environment().items():
-            print(f"export {name}={value}", flush=True)
+            print(f"export {name}={value}")
+        print(flush=True)
         try:
             signal.pause()
         except KeyboardInterrupt:

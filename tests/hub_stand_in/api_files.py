@@ -9,6 +9,7 @@ from fnmatch import fnmatch
 from pathlib import PurePosixPath
 from typing import Any
 
+from tests.hub_stand_in import cards
 from tests.hub_stand_in.errors import bad_request, commit_since, no_entry, no_revision
 from tests.hub_stand_in.messages import REPO, Reply, Request, as_json, route
 from tests.hub_stand_in.pages import page
@@ -53,23 +54,27 @@ def _matches(path: str, patterns: list[str]) -> bool:
 @route("commit", "POST", f"/api/{REPO}/commit/(?P<revision>[^/]+)")
 def commit(store: Store, request: Request) -> Reply:
     repository = store.writable(request)
-    lines = [json.loads(line) for line in request.body.read().splitlines() if line.strip()]
-    if not lines or lines[0]["key"] != "header":
-        raise bad_request("The first line of a commit must be its header")
-    header = lines[0]["value"]
-    if not header.get("summary"):
-        raise bad_request('"value.summary" is not allowed to be empty')
-    token = store.who(request)
+    header, operations = _read(request)
     with store.lock:
         parent = repository.commit_at(request.named["revision"])
         if header.get("parentCommit") and not parent.id.startswith(header["parentCommit"]):
             raise commit_since()
-        tree = _changed(store, repository, parent, lines[1:])
+        tree = _changed(store, repository, parent, operations)
         ref = _target(repository, request)
-        if ref.startswith("refs/pr/"):
-            repository.refs.setdefault(ref, parent.id)
-        made = repository.add_commit(ref, tree, header["summary"], header.get("description", ""), token.user)
+        repository.refs.setdefault(ref, parent.id)
+        made = repository.add_commit(ref, tree, header["summary"], header.get("description", ""),
+                                     store.who(request).user)
     return as_json(_answer(store, repository, made, ref))
+
+
+def _read(request: Request) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The header and the operations, a line of JSON each."""
+    lines = [json.loads(line) for line in request.body.read().splitlines() if line.strip()]
+    if not lines or lines[0]["key"] != "header":
+        raise bad_request("The first line of a commit must be its header")
+    if not lines[0]["value"].get("summary"):
+        raise bad_request('"value.summary" is not allowed to be empty')
+    return lines[0]["value"], lines[1:]
 
 
 def _target(repository: Repository, request: Request) -> str:
@@ -97,7 +102,7 @@ def _changed(store: Store, repository: Repository, parent: Commit, lines: list[d
         value = line["value"]
         path = value["path"].rstrip("/")
         if line["key"] == "file":
-            tree[path] = _small(store, value)
+            tree[path] = _small(store, repository, value)
         elif line["key"] == "lfsFile":
             tree[path] = _large(store, repository, path, value["oid"])
         elif line["key"] in ("deletedFile", "deletedFolder"):
@@ -109,12 +114,14 @@ def _changed(store: Store, repository: Repository, parent: Commit, lines: list[d
     return tree
 
 
-def _small(store: Store, value: dict[str, Any]) -> Entry:
+def _small(store: Store, repository: Repository, value: dict[str, Any]) -> Entry:
     content = value["content"].encode()
     if value.get("encoding") == "base64":
         content = base64.b64decode(content)
     if len(content) > LARGEST_SMALL:
         raise bad_request("Your push was rejected because it contains files larger than 10 MiB.")
+    if value["path"] == "README.md" and (found := cards.errors(content.decode(), repository.type)):
+        raise bad_request("Invalid metadata in README.md: " + "; ".join(found))
     return small(content, store.blobs.add(content))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import yaml
-
+from tests.hub_stand_in import cards
+from tests.hub_stand_in.accounts import Token
 from tests.hub_stand_in.errors import HubError, bad_request, may_not_create, no_repository, no_revision, no_token, taken
 from tests.hub_stand_in.messages import REPO, Reply, Request, as_json, route
 from tests.hub_stand_in.pages import page
@@ -35,19 +35,22 @@ def create(store: Store, request: Request) -> Reply:
     token = store.who(request)
     if token is None:
         raise no_token()
-    type_, namespace = told.get("type") or "model", told.get("organization") or token.user
+    repository = _asked_for(told, token)
     if not NAME.fullmatch(told["name"]):
         raise bad_request(f"Invalid repository name: {told['name']}")
-    if not store.accounts.may_write(token, namespace):
-        raise may_not_create(type_, namespace)
-    repository = Repository(type_, f"{namespace}/{told['name']}", sdk=told.get("sdk"))
-    repository.private = told.get("visibility") == "private"
-    repository.settings = {name: told[name] for name in ("hardware", "sleepTimeSeconds") if told.get(name)}
+    if not store.accounts.may_write(token, repository.namespace):
+        raise may_not_create(repository.type, repository.namespace)
     with store.lock:
-        if (type_, repository.id) in store.repositories:
-            raise taken(type_, store.url(repository))
+        if (repository.type, repository.id) in store.repositories:
+            raise taken(repository.type, store.url(repository))
         _begin(store, repository)
     return as_json({"url": store.url(repository), "name": repository.id, "id": repository.id})
+
+
+def _asked_for(told: dict[str, Any], token: Token) -> Repository:
+    settings = {name: told[name] for name in ("hardware", "sleepTimeSeconds") if told.get(name)}
+    return Repository(told.get("type") or "model", f"{told.get('organization') or token.user}/{told['name']}",
+                      private=told.get("visibility") == "private", sdk=told.get("sdk"), settings=settings)
 
 
 def _begin(store: Store, repository: Repository) -> None:
@@ -78,17 +81,11 @@ def delete(store: Store, request: Request) -> Reply:
 
 @route("validate-yaml", "POST", "/api/validate-yaml")
 def validate_yaml(store: Store, request: Request) -> Reply:
-    try:
-        told = _front_matter(request.json()["content"])
-    except yaml.YAMLError as err:
-        return as_json({"errors": [{"message": str(err)}], "warnings": []}, 400)
-    empty = {"message": "empty or missing yaml metadata in repo card"}
-    return as_json({"errors": [], "warnings": [] if told else [empty]})
-
-
-def _front_matter(text: str) -> dict[str, Any]:
-    match = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", text, re.DOTALL)
-    return (yaml.safe_load(match.group(1)) or {}) if match else {}
+    told = request.json()
+    found = cards.errors(told["content"], told.get("repoType") or "model")
+    warned = [] if found or cards.front_matter(told["content"]) else ["empty or missing yaml metadata in repo card"]
+    answer = {"errors": [{"message": one} for one in found], "warnings": [{"message": one} for one in warned]}
+    return as_json(answer, 400 if found else 200)
 
 
 @route("settings", "PUT", f"/api/{REPO}/settings")
@@ -116,7 +113,7 @@ def info(store: Store, request: Request) -> Reply:
 
 def _description(store: Store, repository: Repository, commit: Commit) -> dict[str, Any]:
     card = commit.tree.get("README.md")
-    data = _front_matter(store.blobs.read(card.sha256).decode()) if card and not card.lfs else {}
+    data = cards.front_matter(store.blobs.read(card.sha256).decode()) if card and not card.lfs else {}
     told = {"_id": commit.id[:24], "id": repository.id, "author": repository.namespace, "sha": commit.id,
             "lastModified": commit.date, "createdAt": repository.created, "private": repository.private,
             "gated": "auto" if repository.gated else False, "disabled": False, "downloads": 0, "likes": 0,

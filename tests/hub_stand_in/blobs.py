@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -45,6 +44,3 @@ class Blobs:
                 file.write(piece)
         os.replace(file.name, self.path(digest.hexdigest()))
         return digest.hexdigest()
-
-    def clear(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)

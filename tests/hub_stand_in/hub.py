@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +41,7 @@ class Hub:
         self.store = Store(folder / "hub")
         self.faults = Faults()
         self.server = Server(self.store, self.faults, port)
+        self.quotas = self.server.quotas
         self.accounts = self.store.accounts
         self.accounts.add_user("ada")
         self.accounts.add_user("bob")
@@ -59,6 +62,14 @@ class Hub:
     def count(self, kind: str, status: int | None = None) -> int:
         """How many requests of this kind came (and were answered so)."""
         return sum(one.kind == kind and status in (None, one.status) for one in self.requests)
+
+    def wait_for(self, kind: str, count: int = 1, timeout_s: float = 60) -> None:
+        """Until so many requests of this kind have come: then is the moment to kill whoever sends them."""
+        end = time.monotonic() + timeout_s
+        while self.count(kind) < count:
+            if time.monotonic() > end:
+                raise TimeoutError(f"{self.count(kind)} of {count} {kind} requests within {timeout_s} s")
+            time.sleep(0.02)
 
     def repository(self, id: str, type: RepoType = "dataset") -> Repository:
         """A repository as the Hub has it: `.files`, `.commits`, `.refs`."""
@@ -90,10 +101,18 @@ class Hub:
         self, code: str, token: str | None = WRITE, *, timeout_s: float = 120, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run code in a process of its own with `environment(token)`; its working folder is `hub.folder`."""
-        return subprocess.run(
-            [sys.executable, "-c", code],
+        with self.start(code, token, **environment) as process:
+            try:
+                stdout, stderr = process.communicate(timeout=timeout_s)
+            finally:
+                process.kill()
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def start(self, code: str, token: str | None = WRITE, **environment: str) -> subprocess.Popen[str]:
+        """The same without waiting for its end."""
+        return subprocess.Popen(
+            [sys.executable, "-c", code], cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env={**os.environ, "PYTHONPATH": str(ROOT), **self.environment(token, **environment)},
-            cwd=self.folder, capture_output=True, text=True, timeout=timeout_s,
         )
 
     def patch(self, monkeypatch: MonkeyPatch) -> None:
@@ -115,4 +134,4 @@ def serving(folder: Path | None = None, port: int = 0) -> Iterator[Hub]:
     finally:
         hub.server.shutdown()
         hub.server.server_close()
-        hub.store.blobs.clear()
+        shutil.rmtree(hub.store.folder, ignore_errors=True)

@@ -6,16 +6,23 @@ import socket
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO
 from urllib.parse import parse_qs
 
-from tests.hub_stand_in import api_files, api_lfs, api_repositories, api_rights  # noqa: F401 - they fill the table of routes
+from tests.hub_stand_in import (  # noqa: F401 - they fill the table of routes
+    api_files,
+    api_lfs,
+    api_repositories,
+    api_rights,
+    api_xet,
+)
 from tests.hub_stand_in.errors import HubError
 from tests.hub_stand_in.faults import Fault, Faults
-from tests.hub_stand_in.messages import Reply, Request, as_error, find
+from tests.hub_stand_in.messages import Reply, Request, Route, as_error, find
+from tests.hub_stand_in.quotas import Quotas
 from tests.hub_stand_in.store import Store
 
 PIECE = 1 << 16
@@ -24,7 +31,8 @@ NONE = Fault(name="")
 
 @dataclass
 class Seen:
-    """One request as it went. `kind` is its route; `status` None: no reply was sent; bytes of both bodies."""
+    """One request as it went. `kind` is its route; `status` None: no reply was sent; bytes of both bodies;
+    `at`: seconds of `time.monotonic`."""
 
     kind: str
     method: str
@@ -33,6 +41,7 @@ class Seen:
     status: int | None = None
     received: int = 0
     sent: int = 0
+    at: float = field(default_factory=time.monotonic)
 
 
 class Hangup(Exception):
@@ -46,7 +55,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, store: Store, faults: Faults, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), Handler)
-        self.store, self.faults = store, faults
+        self.store, self.faults, self.quotas = store, faults, Quotas()
         self.requests: list[Seen] = []
         store.endpoint = f"http://127.0.0.1:{self.server_port}"
         store.storage = f"http://localhost:{self.server_port}"
@@ -85,16 +94,18 @@ class Handler(BaseHTTPRequestHandler):
             self._receive(body, seen)
             if seen.fault.drop == "before":
                 raise Hangup
-            reply = self._reply(route.action, request, seen.fault)
+            reply = self._reply(route, request, seen.fault)
             if seen.fault.drop == "after":
                 raise Hangup
             self._send(reply, seen)
 
-    def _reply(self, action: Any, request: Request, fault: Fault) -> Reply:
+    def _reply(self, route: Route, request: Request, fault: Fault) -> Reply:
         try:
+            limits = self.server.quotas.take(route.kind, request.headers.get("Authorization", ""))
             if fault.status is not None:
                 raise HubError(fault.status, fault.message, headers=dict(fault.headers))
-            return action(self.server.store, request)
+            reply = route.action(self.server.store, request)
+            return replace(reply, headers={**limits, **reply.headers})
         except HubError as error:
             return as_error(error)
         except Exception as error:   # a bug of the stand-in: shown, and answered as the Hub would

@@ -11,6 +11,7 @@ from tests.hub_stand_in.blobs import Blobs
 from tests.hub_stand_in.errors import gated, may_not_write, no_repository
 from tests.hub_stand_in.messages import Request
 from tests.hub_stand_in.repository import Commit, Repository, RepoType
+from tests.hub_stand_in.xet import XetFile
 
 TYPES: dict[str, RepoType] = {"models": "model", "datasets": "dataset", "spaces": "space", "": "model"}
 
@@ -19,6 +20,7 @@ class Store:
     """`endpoint` serves the API, `storage` the large objects: another host name, as on the Hub."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.accounts = Accounts()
         self.blobs = Blobs(folder / "blobs")
         self.repositories: dict[tuple[RepoType, str], Repository] = {}
@@ -26,6 +28,11 @@ class Store:
         self.secret = secrets.token_hex(8)   # part of the addresses of large objects, which need no token
         self.page_size, self.page_size_expanded = 1000, 50
         self.lock = threading.RLock()
+        self.xorbs = folder / "xorbs"
+        self.xorbs.mkdir(parents=True, exist_ok=True)
+        self.xet_tokens: dict[str, tuple[Repository, str]] = {}   # what a token is for, and "read" or "write"
+        self.xet_files: dict[str, XetFile] = {}                   # by their Xet hash
+        self.xet_hashes: dict[str, str] = {}                      # sha256 -> Xet hash
 
     def who(self, request: Request) -> Token | None:
         return self.accounts.who(request.headers.get("Authorization"))
@@ -60,7 +67,10 @@ class Store:
 
     def xet_hash(self, sha256: str) -> str | None:
         """The Xet name of a large object that was uploaded that way."""
-        return None
+        return self.xet_hashes.get(sha256)
+
+    def xorb(self, hash: str) -> Path:
+        return self.xorbs / hash
 
     def url(self, repository: Repository) -> str:
         prefix = "" if repository.type == "model" else f"{repository.type}s/"

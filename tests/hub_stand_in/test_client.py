@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -184,3 +185,44 @@ def test_a_pull_request_leaves_main_alone(hub: Hub, folder: Path) -> None:
     assert told.pr_url.endswith("/datasets/org/toffee/discussions/1")
     assert hub.repository("org/toffee").head is before
     assert hub.api().file_exists("org/toffee", "a.txt", repo_type="dataset", revision="refs/pr/1")
+
+
+@pytest.mark.parametrize(("repo_type", "metadata", "told"), [
+    ("dataset", "license: Apache-2.0", '"license" must be one of'),
+    ("dataset", "size_categories: [5]", '"size_categories" must be one of'),
+    ("model", "base_model: ./here/it/is", '"base_model" with value "./here/it/is" is not valid'),
+    ("model", "datasets: [/data/toffee]", r'"datasets\[0\]" with value "/data/toffee" is not valid'),
+    ("model", "a: [", "Error in metadata"),
+    ("space", "sdk: gradio\ncolorFrom: teal", '"colorFrom" must be one of'),
+    ("space", f"sdk: gradio\nshort_description: {'a' * 61}", "less than or equal to 60 characters"),
+])
+def test_a_card_that_the_hub_would_not_take(hub: Hub, repo_type: str, metadata: str, told: str) -> None:
+    hub.api().create_repo("org/toffee", repo_type=repo_type, space_sdk="gradio" if repo_type == "space" else None)
+    card = f"---\n{metadata}\n---\n".encode()
+    with pytest.raises(ValueError, match=told):
+        hub.api().create_commit("org/toffee", [CommitOperationAdd("README.md", card)], commit_message="card",
+                                repo_type=repo_type)
+    assert hub.count("commit") == 0
+
+
+def test_a_space_remembers_what_was_asked_of_it(hub: Hub) -> None:
+    api = hub.api()
+    api.create_repo("org/toffee", repo_type="space", space_sdk="gradio")
+    api.request_space_hardware("org/toffee", "t4-small")
+    api.add_space_variable("org/toffee", "MODEL", "org/toffee-editor")
+    assert api.get_space_runtime("org/toffee").hardware == "t4-small"
+    assert api.get_space_variables("org/toffee")["MODEL"].value == "org/toffee-editor"
+    info = api.space_info("org/toffee")
+    assert info.sdk == "gradio" and info.runtime.hardware == "t4-small"
+    assert info.card_data["app_file"] == "app.py"
+
+
+def test_commits_at_the_same_time_all_count(hub: Hub) -> None:
+    hub.api().create_repo("org/toffee", repo_type="dataset")
+    def commit(number: int) -> None:
+        hub.api().create_commit("org/toffee", [CommitOperationAdd(f"{number}.txt", b"1")], commit_message="a",
+                                repo_type="dataset")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(commit, range(16)))
+    assert len(hub.repository("org/toffee").history(hub.repository("org/toffee").head)) == 17
+    assert len(hub.repository("org/toffee").files) == 17

@@ -106,6 +106,25 @@ def test_a_slow_link_takes_its_time(hub: Hub) -> None:
     assert 0.15 < time.monotonic() - began < 5
 
 
+def test_a_quota_is_told_and_kept(hub: Hub) -> None:
+    hub.quotas.set("api", 2)
+    for _ in range(2):
+        hub.api().whoami()
+    with pytest.raises(HfHubHTTPError, match="hit the rate limit") as caught:
+        hub.api().whoami()
+    assert caught.value.response.headers["RateLimit-Policy"] == '"fixed window";"api";q=2;w=300'
+    assert caught.value.response.headers["RateLimit"].startswith('"api";r=0;t=')
+    assert hub.api(hub.read).whoami()["name"] == "ada", "counted per token"
+
+
+def test_the_client_waits_for_the_next_window(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.quotas.set("api", 1, window_s=2)
+    monkeypatch.setattr("huggingface_hub.utils._http.time", time)
+    for _ in range(2):
+        assert len(list(hub.api().list_repo_tree("org/toffee", repo_type="dataset"))) == 1
+    assert [one.status for one in hub.requests if one.kind == "tree"] == [200, 429, 200]
+
+
 def test_a_fault_meets_only_the_requests_it_was_meant_for() -> None:
     faults = Faults()
     faults.inject("commit", status(500), after=1, times=2, path="org/a")

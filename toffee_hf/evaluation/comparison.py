@@ -73,8 +73,9 @@ class Comparison:
         """Mean over the pairs of each of N subjects, (N,), in the order of their numbers: its pairs are no N values."""
         values, people = torch.tensor(self.values[group, way][column]), torch.tensor(self.people[group, way])
         known, of = people.unique(return_inverse=True)
-        total = torch.zeros(len(known), dtype=values.dtype).index_add(0, of, values)
-        return total / of.bincount(minlength=len(known))
+        total: Tensor = torch.zeros(len(known), dtype=values.dtype).index_add(0, of, values)
+        mean: Tensor = total / of.bincount(minlength=len(known))
+        return mean
 
     def groups(self) -> list[str]:
         """Those compared, in the order of the tables."""

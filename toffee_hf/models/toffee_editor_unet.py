@@ -124,6 +124,10 @@ class ToffeeEditorUNet(UNet2DConditionModel):
         beside = [p for p in self.attn_processors.values() if isinstance(p, _SubjectAttention)]
         return [self.conv_in, self.project, self.place, self.gate, *beside]
 
+    def get_aug_embed(self, emb: Tensor, encoder_hidden_states: Any, added_cond_kwargs: dict[str, Any]) -> Any:
+        """As in the stock class, of the text alone."""
+        return super().get_aug_embed(emb, encoder_hidden_states[0], added_cond_kwargs)
+
     def set_attention_slice(self, slice_size: Any = "auto") -> None:
         """Nothing to do: attention is memory efficient as it is, and the stock class would put others in its place."""
 

@@ -213,6 +213,11 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
         return self._guidance_scale > 1
 
     @property
+    def _is_sdxl(self) -> bool:
+        """Whether the UNet is told a pooled state beside the text."""
+        return bool(self.unet.config.addition_embed_type == "text_time")
+
+    @property
     def num_timesteps(self) -> int:
         """Steps of the running call."""
         return self._num_timesteps
@@ -463,7 +468,7 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
         if unwanted is not None and unwanted.shape != wanted.shape:
             raise ValueError(f"negative_prompt_embeds must be of the shape of prompt_embeds, {tuple(wanted.shape)}, "
                              f"got {tuple(unwanted.shape)}")
-        if self.unet.config.addition_embed_type and (pooled is None or (unwanted is None) != (unwanted_pooled is None)):
+        if self._is_sdxl and (pooled is None or (unwanted is None) != (unwanted_pooled is None)):
             raise ValueError("prompt_embeds of an SDXL editor need pooled_prompt_embeds, and negative ones their own")
         device, dtype = self._execution_device, self.unet.dtype
         return tuple(None if x is None else x.to(device, dtype)  # type: ignore[return-value]

@@ -7,6 +7,7 @@ before another try. `huggingface_hub` loads on first use.
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -166,6 +167,16 @@ class Repository:
         if wrong:
             raise HubError(f"{self.name} does not hold {wrong[0]} as it was uploaded; the same command tries again")
 
+    def check_card(self, card: str) -> None:
+        """Ask the Hub whether it would take such a README.md. Raises InputError with what it says."""
+        from huggingface_hub import RepoCard
+
+        ask = partial(RepoCard(card, ignore_metadata_errors=True).validate, repo_type=self.kind)
+        try:
+            patiently(ask, self.patience, "cannot ask about the card")
+        except ValueError as err:     # as the client passes on what the Hub says
+            raise InputError(f"the Hub does not take the card: {_told(str(err))}") from err
+
     def tags(self) -> dict[str, str]:
         """Commit by tag."""
         if not self.exists:
@@ -179,6 +190,14 @@ class Repository:
                   f"cannot tag {self.name}")
         if self.tags().get(name, commit) != commit:
             raise InputError(f"{self.name} has a tag {name} on another commit; give another --tag")
+
+
+def _told(answer: str) -> str:
+    """The messages of {"errors": [{"message": ...}]}."""
+    try:
+        return "; ".join(error["message"] for error in json.loads(answer)["errors"])
+    except (ValueError, KeyError, TypeError):
+        return " ".join(answer.split())
 
 
 def _remote_files(entries: Iterable[Any]) -> dict[str, RemoteFile]:

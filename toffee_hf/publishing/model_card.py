@@ -12,6 +12,7 @@ from model_cards import template
 from toffee_hf.cards import HUB_ID, SETTINGS, TAGS, placeless, shared_licence, table
 from toffee_hf.errors import InputError
 from toffee_hf.publishing.card_check import HEAD, metadata_of, with_metadata
+from toffee_hf.publishing.opening import check_name
 from toffee_hf.publishing.results import model_index
 
 TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
@@ -111,9 +112,8 @@ def with_results(card: str, model: str, measured_on: tuple[str, str]) -> str:
 
 def with_dataset(card: str, model: str, dataset: str | None) -> str:
     """The card with the place of the data on the Hub. Raises InputError where an editor's card cannot tell it."""
-    if dataset is not None and not HUB_ID.fullmatch(dataset):
-        raise InputError(f"--dataset must be ORG/NAME, got {dataset!r}")
     if dataset is not None:
+        check_name(dataset)
         return with_metadata(card, datasets=[dataset])
     if model == "editor" and not metadata_of(card).get("datasets"):
         raise InputError("the card's field 'datasets' cannot be filled: the editor's pairs came from a folder; publish "

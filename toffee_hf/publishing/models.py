@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 FIGURES = ROOT / "docs" / "method.md"
 EDITOR_LINES = "| editor"             # how lines about the editor begin in a document's table of figures
 OUR_LICENCE = "apache-2.0"
-TOYS = ("held-out subjects of the toy world", "toy:held-out")
+TOYS = ("held-out subjects of the toy world", "toy-world")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,22 +91,13 @@ def licence_text(name: str, file: Path | None = None) -> str:
 
 
 def _of_family(model: str, folder: Path, figures: Path) -> Opened:
-    from toffee_hf.pipelines.pipeline_toffee import ToffeePipeline
-
     family = Family(folder, "cpu")
     if model != "editor":
         return Opened(getattr(family, f"{model}_pipeline"), card_of_tiny(model, folder, figures))
     if not (folder / "editor").is_dir():
         raise InputError(f"the family {folder.name!r} has no editor; give --from the output of `toffee train editor`")
-    from toffee_hf.training.editor import editor_of
-
-    told = training_of(folder / "editor")
-    card = editor_card(told, _figures(figures), folder / "editor" / "training.json")
-    pipeline = ToffeePipeline(family.vae, family.text_encoder, family.tokenizer,
-                              editor_of(family.unet, folder / "editor"), family.dino, family.scheduler(),
-                              depth_estimator=family.depth)
-    pipeline.set_progress_bar_config(disable=True)
-    return Opened(pipeline, card)
+    card = editor_card(training_of(folder / "editor"), _figures(figures), folder / "editor" / "training.json")
+    return Opened(family.editor_pipeline(), card)
 
 
 def _figures(document: Path) -> str:

@@ -22,7 +22,7 @@ def open_repository(
     to check. Raises InputError, in one sentence, for a name, token, account or branch that does not do.
     """
     patience = patience or Patience()
-    _check_name(name)
+    check_name(name)
     _check_online()
     api, hurried = _client(), patience.hurried()
     repository = Repository(name, kind, api, revision, hurried)
@@ -45,7 +45,8 @@ def open_repository(
     return repository
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raises InputError unless it is ORG/NAME as the Hub allows it."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils._validators import validate_repo_id
 

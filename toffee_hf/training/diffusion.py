@@ -1,6 +1,7 @@
 """Training of the tiny diffusion models on the shared latent pool: base, ControlNet, Refiner and View Generator.
 
-The base is trained first; the other three start from its weights. B batch, C latent channels, h, w latent cells.
+The base is trained first, then on together with its ControlNet; the others start from its weights. B batch, C latent
+channels, h, w latent cells.
 """
 
 from __future__ import annotations
@@ -29,12 +30,15 @@ REFINED_FROM = (550, 950)             # steps of the noise schedule from which t
 DRAWN = 0.5                           # share of the Refiner's examples whose draft was drawn by the base
 Text = tuple[Tensor, dict[str, Tensor] | None]     # hidden states (B, N, T), and what SDXL is told besides
 DROP_TEXT = 0.12                      # share of examples that learn without their caption, for guidance
+TOLD_DEPTH = 0.5                      # share of each batch that base and ControlNet draw by depth
+ON_THE_SUBJECT = 2.0                  # how much more an error of base and ControlNet counts there
 UNET: dict[str, Any] = {
     "sample_size": 16, "in_channels": 16, "out_channels": 16, "block_out_channels": (64, 96, 144),
     "layers_per_block": 1,
     "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
     "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
     "cross_attention_dim": 192, "attention_head_dim": 4, "norm_num_groups": 8,
+    "addition_embed_type": "text",    # the caption as a whole reaches every layer: words alone teach shapes slowly
 }
 
 
@@ -76,14 +80,27 @@ def train_base(unet: UNet2DConditionModel, pool: Pool, captions: Captions, sched
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(len(pool), (schedule.batch_size,), generator=generator)
-        z = pool.rows("image_latents", index).float()
-        t = torch.randint(1000, (len(z),), generator=generator)
-        noisy, velocity, _ = _noised(z, t, alphas, generator)
+        noisy, velocity, t = _noised_rows(pool, index, alphas, generator)
         found = unet(noisy, t, captions(index, step), return_dict=False)[0]
-        return {"loss": F.mse_loss(found, velocity)}
+        return _on_the_subject(found, velocity, pool, index)
 
     fit("base", unet, loss, schedule, folder, seed)
     return unet
+
+
+def _noised_rows(pool: Pool, index: Tensor, alphas: Tensor, generator: torch.Generator
+                 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Noisy latents of pool rows, velocity, and steps (B,), more of them where noise is strong: shapes are decided
+    there, and depth matters."""
+    z = pool.rows("image_latents", index).float()
+    t = 999 - (1000 * torch.rand(len(z), generator=generator).pow(1.5)).long()
+    noisy, velocity, _ = _noised(z, t, alphas, generator)
+    return noisy, velocity, t
+
+
+def _on_the_subject(found: Tensor, velocity: Tensor, pool: Pool, index: Tensor) -> dict[str, Tensor]:
+    inside = F.avg_pool2d(pool.planes("mask", index), 8)
+    return _weighted(found, velocity, 1 + ON_THE_SUBJECT * inside, inside)
 
 
 def new_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
@@ -95,26 +112,25 @@ def new_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
 
 
 def train_controlnet(control: ControlNetModel, pool: Pool, captions: Captions, unet: UNet2DConditionModel,
-                     schedule: Schedule, folder: Path, seed: int) -> ControlNetModel:
-    """Depth of the subject as a control, the base frozen."""
-    unet = unet.eval().requires_grad_(False)
-    alphas = noise_schedule().alphas_cumprod
+                     schedule: Schedule, folder: Path, seed: int) -> tuple[ControlNetModel, UNet2DConditionModel]:
+    """Depth of the subject as a control, and the base on beside it: half of each batch is drawn by caption alone."""
+    both = torch.nn.ModuleDict({name: model.to(memory_format=torch.channels_last)
+                                for name, model in (("control", control), ("unet", unet))})
+    alphas, told = noise_schedule().alphas_cumprod, round(schedule.batch_size * TOLD_DEPTH)
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(len(pool), (schedule.batch_size,), generator=generator)
-        z = pool.rows("image_latents", index).float()
-        picture = control_picture(pool.planes("depth", index), pool.planes("mask", index))
-        # the control matters where noise is strong
-        t = 999 - (1000 * torch.rand(len(z), generator=generator).square()).long()
-        noisy, velocity, _ = _noised(z, t, alphas, generator)
+        noisy, velocity, t = _noised_rows(pool, index, alphas, generator)
         text = captions(index, step)
-        down, middle = control(noisy, t, text, picture, return_dict=False)
-        found = unet(noisy, t, text, down_block_additional_residuals=down, mid_block_additional_residual=middle,
-                     return_dict=False)[0]
-        return {"loss": F.mse_loss(found, velocity)}
+        picture = control_picture(pool.planes("depth", index[:told]), pool.planes("mask", index[:told]))
+        down, middle = control(noisy[:told], t[:told], text[:told], picture, return_dict=False)
+        free = (0, 0) * 3 + (0, schedule.batch_size - told)
+        found = unet(noisy, t, text, down_block_additional_residuals=[F.pad(d, free) for d in down],
+                     mid_block_additional_residual=F.pad(middle, free), return_dict=False)[0]
+        return _on_the_subject(found, velocity, pool, index)
 
-    fit("controlnet", control, loss, schedule, folder, seed)
-    return control
+    fit("controlnet", both, loss, schedule, folder, seed)
+    return control.eval(), unet.eval()
 
 
 @torch.no_grad()

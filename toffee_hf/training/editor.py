@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from toffee_hf.cards import placeless
@@ -18,10 +20,11 @@ from toffee_hf.errors import InputError
 from toffee_hf.models.toffee_editor_unet import ToffeeEditorUNet
 from toffee_hf.training.backbone import Backbone, Source, default_dtype
 from toffee_hf.training.editor_examples import TASKS, EditorConfig, editor_loss, examples_of
+from toffee_hf.training.loop import writing
 from toffee_hf.training.lora import load_trained, merged
 from toffee_hf.training.pair_files import COLUMNS, open_pairs
 from toffee_hf.training.pair_stream import Pair, Pairs, PairStream, Wanted
-from toffee_hf.training.trainer import SKIPPED, Workshop
+from toffee_hf.training.trainer import DONE, SKIPPED, Workshop
 
 NAME = "editor"
 PART = f"{NAME}_lora.safetensors"     # what LoRA left, beside the complete model
@@ -78,6 +81,26 @@ def editor_of(unet: Any, folder: Path) -> ToffeeEditorUNet:
                                            prediction_type=prediction)
     found: ToffeeEditorUNet = merged(load_trained(model, part))
     return found
+
+
+def install_editor(run: Path, family: Path) -> int:
+    """Put what a LoRA training left into the folder of the family that it was trained over, as fp16, with what a card
+    says of it; returns the bytes written. Raises InputError where there is none."""
+    told, part = run / DONE, run / PART
+    if not (told.is_file() and part.is_file()):
+        raise InputError(f"{run} holds no finished LoRA training of an editor; train with --lora-rank to the end")
+    tensors = {name: x.half() if x.is_floating_point() else x for name, x in load_file(part).items()}
+    with safe_open(part, "pt") as opened:
+        metadata = opened.metadata()
+    made = family / f"{NAME}.part"
+    with writing(family):
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir(parents=True)
+        save_file(tensors, made / PART, metadata=metadata)
+        shutil.copyfile(told, made / DONE)
+        shutil.rmtree(family / NAME, ignore_errors=True)
+        made.replace(family / NAME)
+    return sum(path.stat().st_size for path in (family / NAME).iterdir())
 
 
 def _fitting(model: ToffeeEditorUNet, backbone: Backbone, start: str) -> ToffeeEditorUNet:

@@ -47,10 +47,9 @@ def _parts(model: Any) -> tuple[Any, list[Any]]:
     return (model.unet, []) if hasattr(model, "unet") else (model, model.own_layers())
 
 
-def save_trained(model: Any, path: Path, rank: int, dtype: torch.dtype | None = None) -> None:
-    """Write what is trained, which is small; `load_trained` puts it onto the same base. dtype: on disk."""
-    tensors = {name: p.detach().to("cpu", dtype).contiguous() for name, p in model.named_parameters()
-               if p.requires_grad}
+def save_trained(model: Any, path: Path, rank: int) -> None:
+    """Write what is trained, which is small; `load_trained` puts it onto the same base."""
+    tensors = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
     part = path.with_suffix(".part")
     with writing(path.parent):
         try:

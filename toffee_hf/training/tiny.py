@@ -55,7 +55,7 @@ JOBS: Mapping[str, Job] = MappingProxyType({
     "drafts": Job(("controlnet",), 1_600),
     "refiner": Job(("drafts", "dino"), 28_800, 16, 6e-4, member="refiner"),
     "estimates": Job(("depth",)),
-    "view": Job(("base", "dino", "estimates"), 28_800, 16, 6e-4, member="view"),
+    "view": Job(("controlnet", "dino", "estimates"), 28_800, 16, 6e-4, member="view"),
 })
 
 
@@ -301,13 +301,15 @@ def _base(desk: _Desk) -> None:
 
 
 def _controlnet(desk: _Desk) -> None:
+    """The ControlNet, and the base trained on beside it."""
     from toffee_hf.training.diffusion import new_controlnet, train_controlnet
 
     base = desk.base
     model = desk.begin(new_controlnet(base), "controlnet")
-    found = train_controlnet(model, desk.pool, desk.captions("controlnet"), base, desk.schedule,
-                             desk.folder / "controlnet", desk.seed)
-    desk.save(found, "controlnet")
+    control, unet = train_controlnet(model, desk.pool, desk.captions("controlnet"), base, desk.schedule,
+                                     desk.folder / "controlnet", desk.seed)
+    desk.save(control, "controlnet")
+    desk.save(unet, "unet")
 
 
 def _drafts(desk: _Desk) -> None:
@@ -405,11 +407,15 @@ def _placeless(config: Any) -> Any:
 
 
 def install(folder: Path, family: Path, start: Path | None = None) -> int:
-    """Write the trained members and what they cost to `family`, fp16 safetensors; returns the bytes written."""
+    """Write the trained members and what they cost to `family`, fp16 safetensors; returns the bytes written.
+
+    An editor there was trained over the base that was there, and goes with it.
+    """
     import shutil
 
     from safetensors.torch import load_file, save_file
 
+    shutil.rmtree(family / "editor", ignore_errors=True)
     members = [job.member for job in JOBS.values() if job.member] + ["tokenizer", "scheduler"]
     for member in members:
         target = family / member

@@ -108,6 +108,7 @@ BAD = {
     "others": ({"to": "org/taken"}, {"HF_TOKEN": "hf_stranger"}, "the name is taken"),
     "no licence": ({"licence": None}, {}, "the card's field 'license' cannot be filled"),
     "strange licence": ({"licence": "all mine"}, {}, "--license must be a name as the Hub lists it"),
+    "unlisted licence": ({"licence": "cc-by-9.0"}, {}, "the Hub does not take the card: \"license\" must be one of"),
 }
 OPTIONS = {
     "revision": (["--revision", "dev"], "has no branch 'dev'; it has main"),

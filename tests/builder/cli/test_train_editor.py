@@ -45,7 +45,7 @@ def test_from_a_dataset_to_a_model(tmp_path, data, base, capsys):
     (["--size-px", "40"], "multiple of 16"), (["--tasks", "both"], "invalid choice"),
     (["--editing-share", "2"], "editing 2.0"), (["--reconstruction", "-1"], "reconstruction -1.0"),
     (["--limit", "0"], "at least 1"), (["--start", "nowhere"], "--start nowhere holds no editor"),
-    (["--output", __file__], "is not a folder"),
+    (["--output", __file__], "is not a folder"), (["--install", "."], "--install needs --lora-rank, and the folder"),
 ])  # fmt: skip
 def test_what_is_wrong_is_one_sentence_and_nothing_is_written(tmp_path, data, base, capsys, given, says):
     assert status("--data", data, "--base", base, "--output", tmp_path / "out", *given) == 2

@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from tests.loopback_hub import serving
 from toffee_hf.publishing.export import export_pipeline
 from toffee_hf.publishing.repository import files_of
 
@@ -142,14 +141,14 @@ def test_an_index_for_a_hub_names_the_repository(editor, tmp_path):
 
 
 @pytest.mark.slow
-def test_from_a_hub_it_draws_the_same_pixels_in_both_forms(editor, family, tmp_path):
+def test_from_a_hub_it_draws_the_same_pixels_in_both_forms(editor, family, hub, tmp_path):
     folder = tmp_path / "model"
     export_pipeline(editor, folder, "card", "licence", repository="org/toffee")
     other = tmp_path / "refiner"
     export_pipeline(family.refiner_pipeline, other, "card", "licence")
-    with serving(folder, "org/toffee") as address:
-        told = alone(tmp_path, "org/toffee", other, folder, tmp_path / "out", HF_ENDPOINT=address, HF_HUB_OFFLINE="0",
-                     HF_HUB_DISABLE_XET="1")
+    hub.api().create_repo("org/toffee")
+    hub.api().upload_folder(repo_id="org/toffee", folder_path=folder)
+    told = alone(tmp_path, "org/toffee", other, folder, tmp_path / "out", **hub.environment(None))
     found = np.load(tmp_path / "out.npz")
     for form in ("classic", "modular"):
         assert np.array_equal(found[f"{form}_drawn"], drawn(editor))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,13 +15,12 @@ from PIL import Image
 from tests.tiny_family import FEATURES, small_unet
 from tests.toffee_hf.training.pair_data import SETTINGS, picture, rows_of, train, write_card, write_dataset, write_file
 from toffee_hf.errors import DiskFull, InputError, RunError
+from toffee_hf.family import Family
 from toffee_hf.models.toffee_editor_unet import ToffeeEditorUNet
 from toffee_hf.training import loop, trainer
-from toffee_hf.training.backbone import open_backbone
-from toffee_hf.training.editor import PART, EditorTask, PairData, editor_of, new_editor
-from toffee_hf.training.editor_examples import EditorConfig
+from toffee_hf.training.editor import PART, EditorTask, PairData, editor_of, install_editor
 from toffee_hf.training.loop import logged
-from toffee_hf.training.lora import EVERYWHERE, add_lora, load_trained, merged, save_trained
+from toffee_hf.training.lora import EVERYWHERE, add_lora, merged, save_trained
 
 ROOT = Path(__file__).parents[3]
 
@@ -186,21 +186,28 @@ def test_lora_trains_the_unet_everywhere_and_its_own_layers_in_full():
     assert bare == [] and len(EVERYWHERE) == 16
 
 
-@pytest.mark.parametrize(("dtype", "far"), [(None, 1e-5), (torch.float16, 2e-2)])
-def test_what_lora_left_over_the_base_is_the_editor_again(tmp_path, family, data, dtype, far):
-    folder = tmp_path / "out"
+def test_what_lora_left_over_the_base_is_the_editor_again(tmp_path, family, data):
+    folder, mine = tmp_path / "out", shutil.copytree(family.folder, tmp_path / "family")
     model = train(data, family.folder, folder, steps=3, lora_rank=2, precision="no")
     assert (folder / PART).exists() and not (folder / "editor" / PART).exists()
-    base = open_backbone(str(family.folder))
-    if dtype is not None:
-        half = load_trained(new_editor(base, EditorConfig(), 64), folder / PART)
-        (tmp_path / "half").mkdir()
-        save_trained(half, tmp_path / "half" / PART, 2, dtype)
-        assert (tmp_path / "half" / PART).stat().st_size < 0.6 * (folder / PART).stat().st_size
-        folder = tmp_path / "half"
-    found, wanted = editor_of(base.unet, folder).state_dict(), model.state_dict()
-    assert found.keys() == wanted.keys()
-    assert all((found[k] - wanted[k]).abs().max() < far for k in wanted)
+    (mine / "editor").mkdir()
+    (mine / "editor" / "old").touch()
+    size = install_editor(folder, mine)
+    assert sorted(path.name for path in (mine / "editor").iterdir()) == [PART, "training.json"]
+    assert (mine / "editor" / PART).stat().st_size < min(size, 0.6 * (folder / PART).stat().st_size)
+    wanted = model.state_dict()
+    for place, far in ((folder, 1e-5), (mine / "editor", 2e-2)):
+        found = editor_of(family.unet, place).state_dict()
+        assert found.keys() == wanted.keys()
+        assert all((found[k] - wanted[k]).abs().max() < far for k in wanted)
+    shipped = Family(mine, "cpu").editor_pipeline().unet.state_dict()
+    assert (shipped["gate.weight"] - wanted["gate.weight"]).abs().max() < 2e-2
+
+
+def test_only_what_lora_left_is_installed(tmp_path, family, whole):
+    with pytest.raises(InputError, match="holds no finished LoRA training"):
+        install_editor(whole, tmp_path)
+    assert not (tmp_path / "editor").exists()
 
 
 def test_lora_resumes_on_bf16_weights(tmp_path, family, data):

@@ -1,0 +1,98 @@
+"""Base and ControlNet: trained on together, on the subject most, and the caption as a whole counts."""
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from toffee_hf.training.diffusion import (
+    UNET,
+    _noised_rows,
+    _on_the_subject,
+    new_controlnet,
+    noise_schedule,
+    train_base,
+    train_controlnet,
+)
+from toffee_hf.training.loop import Schedule
+
+SCHEDULE = Schedule(steps=2, learning_rate=1e-3, batch_size=4)
+
+
+@pytest.fixture
+def unet():
+    """In the shape of the shipped base, narrow."""
+    torch.manual_seed(0)
+    return UNet2DConditionModel(**{**UNET, "in_channels": 4, "out_channels": 4, "block_out_channels": (16, 16, 16),
+                                   "cross_attention_dim": 64, "attention_head_dim": 2})
+
+
+@pytest.fixture
+def captions():
+    """Hidden states that differ by step."""
+    return lambda index, step: torch.randn(len(index), 5, 64, generator=torch.Generator().manual_seed(step))
+
+
+def _moved(model, before):
+    return {name.partition(".")[0] for name, p in model.state_dict().items() if not torch.equal(p, before[name])}
+
+
+def _state(model):
+    return {name: p.clone() for name, p in model.state_dict().items()}
+
+
+def test_the_base_learns_from_pictures(toys, unet, captions, tmp_path):
+    before = _state(unet)
+    train_base(unet, toys, captions, SCHEDULE, tmp_path, 0)
+    assert {"conv_in", "add_embedding", "mid_block", "conv_out"} <= _moved(unet, before)
+
+
+def test_base_and_controlnet_learn_together_and_go_on(toys, unet, captions, tmp_path):
+    start = _state(unet)
+    control = new_controlnet(unet)
+    mine = _state(control)
+    found, base = train_controlnet(control, toys, captions, unet, SCHEDULE, tmp_path / "one", 0)
+    assert found is control and base is unet
+    assert "controlnet_down_blocks" in _moved(control, mine) and "add_embedding" in _moved(unet, start)
+    assert not found.training and not base.training
+    again = UNet2DConditionModel(**unet.config)
+    again.load_state_dict(start)
+    other = new_controlnet(again)
+    other.load_state_dict(mine)
+    train_controlnet(other, toys, captions, again, SCHEDULE, tmp_path / "one", 0)
+    assert all(torch.equal(a, b) for a, b in zip(_state(unet).values(), _state(again).values(), strict=True)), \
+        "a finished training is loaded, not done again"
+
+
+def test_depth_is_told_to_half_of_a_batch(toys, unet, captions, tmp_path):
+    seen = []
+    control = new_controlnet(unet)
+    control.register_forward_hook(lambda module, inputs, out: seen.append(len(inputs[0])))
+    train_controlnet(control, toys, captions, unet, SCHEDULE, tmp_path, 0)
+    assert seen == [2, 2]
+
+
+def test_the_caption_as_a_whole_counts(unet):
+    noisy, t = torch.randn(1, 4, 16, 16), torch.tensor([500])
+    for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks):
+        for attention in getattr(block, "attentions", ()):
+            for layer in attention.transformer_blocks:
+                torch.nn.init.zeros_(layer.attn2.to_v.weight)
+    one, other = (unet(noisy, t, torch.randn(1, 5, 64)).sample for _ in range(2))
+    assert not torch.allclose(one, other, atol=1e-4), "without a word of it reaching the attention"
+
+
+def test_noise_is_mostly_strong(toys):
+    index = torch.zeros(4000, dtype=torch.long)
+    noisy, velocity, t = _noised_rows(toys, index, noise_schedule().alphas_cumprod, torch.Generator().manual_seed(0))
+    assert t.min() >= 0 and t.max() <= 999 and 550 < t.float().mean() < 650
+    assert noisy.shape == velocity.shape == (4000, 4, 16, 16)
+
+
+def test_an_error_on_the_subject_counts_more(toys):
+    index = torch.tensor([0])
+    inside = torch.nn.functional.avg_pool2d(toys.planes("mask", index), 8)
+    assert 0 < inside.mean() < 1
+    velocity = torch.zeros(1, 4, 16, 16)
+    on, beside = ((where > 0.99).float().expand_as(velocity) for where in (inside, 1 - inside))
+    costs = [_on_the_subject(x / x.sum(), velocity, toys, index)["loss"] * x.sum() for x in (on, beside)]
+    assert costs[0] == pytest.approx(3 * costs[1].item(), rel=0.02)
