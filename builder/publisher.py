@@ -10,7 +10,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -33,10 +33,13 @@ class Pace:
 
 class Publisher:
     """Publishes while the block runs. shards: of the whole run; most_local: shards on the disk at which `room` says no,
-    for a folder that does not keep them."""
+    for a folder that does not keep them; say: hears at once what has ended the publisher, `finish` raises it."""
 
-    def __init__(self, publication: Publication, shards: int, most_local: int, pace: Pace | None = None) -> None:
-        self.publication, self.most_local, self.pace = publication, most_local, pace or Pace()
+    def __init__(
+        self, publication: Publication, shards: int, most_local: int, pace: Pace | None = None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:  # fmt: skip
+        self.publication, self.most_local, self.pace, self.say = publication, most_local, pace or Pace(), say
         self.batch = min(MOST_SHARDS, math.ceil(shards / _COMMITS))
         self.trouble: BaseException | None = None
         self._waiting: dict[str, Receipt] = {}
@@ -100,6 +103,7 @@ class Publisher:
             return
         except Exception as err:
             self.trouble = err
+            self.say(f"publishing has stopped, and shards are made as long as there is room for them: {err}")
 
     def _step(self) -> None:
         with self._lock:

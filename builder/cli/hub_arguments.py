@@ -47,9 +47,9 @@ def check_licence(licence: str | None) -> None:
     """Raises InputError for a card's licence that is not known, or no name that the Hub lists."""
     from toffee_hf.publishing.card_check import HINTS, NAME
 
-    if licence is None:
+    if licence in (None, "unknown"):
         raise InputError(f"the card's field 'license' cannot be filled{HINTS['license']} of the subjects' pictures")
-    if not NAME.fullmatch(licence.lower()):
+    if not NAME.fullmatch(str(licence).lower()):
         raise InputError(f"--license must be a name as the Hub lists it, such as cc-by-4.0, got {licence!r}")
 
 

@@ -11,7 +11,9 @@ from builder.files import os_errors_are_input
 from toffee_hf.errors import InputError
 from toffee_hf.publishing.repository import RepositoryFile
 
-SPACE = Path(__file__).parents[2] / "spaces" / "toffee-editor"
+PACKAGE = Path(__file__).parents[1]
+PLACES = (PACKAGE.parent / "spaces" / "toffee-editor", PACKAGE / "spaces" / "toffee-editor")   # of sources; installed
+SPACE = next((place for place in PLACES if place.is_dir()), PLACES[0])
 LEFT_OUT = ("__pycache__",)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from builder.cli.hub_arguments import MOST_SHARDS_A_FOLDER, check_licence, open_
 from builder.engines.local import default_workers
 from builder.publication import Publication
 from builder.publisher import Publisher
+from builder.report.card_metadata import licence_fields
+from builder.report.statistics import Statistics
 from builder.run import Run
 from builder.run_record import check_runs, subjects_licence
 from toffee_hf.errors import InputError
@@ -36,7 +39,7 @@ class Pushed:
         _check(run, arguments)
         publication = Publication(run.request.output, open_dataset(arguments, name), arguments.keep_local)
         record = publication.look()
-        publication.repository.check_card(f"---\nlicense: {subjects_licence(run, arguments.license)}\n---\n")
+        publication.repository.check_card(_licences(run, arguments))
         if record is not None:
             check_runs(run, record, arguments.append, name, "--push-to")
         workers = arguments.workers or default_workers()
@@ -61,7 +64,7 @@ class Pushed:
         if self.publication is None:
             yield
             return
-        self.publisher = Publisher(self.publication, self.run.plan.shard_count, self.most_local)
+        self.publisher = Publisher(self.publication, self.run.plan.shard_count, self.most_local, say=_say)
         self.publisher.begin((self.run.run8, number) for number in numbers)
         try:
             yield
@@ -78,8 +81,21 @@ class Pushed:
         return self.publisher is None or self.publisher.room(in_flight)
 
 
+def _say(text: str) -> None:
+    print(f"toffee: {text}", file=sys.stderr)
+
+
+def _licences(run: Run, arguments: argparse.Namespace) -> str:
+    """The head of a card, as far as it says under which licence the rows will stand. Raises InputError if it cannot."""
+    weights = [{"name": it.name, "licence": it.licence, "source": it.source} for it in run.recipe.weights]
+    licences = {"subjects": subjects_licence(run, arguments.license), "weights": weights}
+    fields = licence_fields(Statistics({"runs": [{"licences": licences}]}, ()))
+    check_licence(fields["license"])
+    return "".join(["---\n", *(f"{name}: {value}\n" for name, value in fields.items()), "---\n"])
+
+
 def _check(run: Run, arguments: argparse.Namespace) -> None:
-    check_licence(subjects_licence(run, arguments.license))
+    _licences(run, arguments)
     if arguments.shards.count > 1:
         raise InputError("--push-to publishes whole runs; with --shards I/N leave it out, and give the folder to "
                          "`toffee publish dataset` afterwards")  # fmt: skip

@@ -32,7 +32,7 @@ def metadata(statistics: Statistics, title: str) -> dict[str, Any]:
     """The same as plain data, in the Hub's order of fields."""
     found: dict[str, Any] = {
         "pretty_name": title,
-        **_licence_fields(statistics),
+        **licence_fields(statistics),
         "language": ["en"],
         "task_categories": TASKS,
         "size_categories": [_size_category(statistics.tried)],
@@ -53,7 +53,7 @@ def licences(statistics: Statistics) -> tuple[list[str], list[dict[str, Any]]]:
     return list(subjects), list(weights.values())
 
 
-def _licence_fields(statistics: Statistics) -> dict[str, str]:
+def licence_fields(statistics: Statistics) -> dict[str, str]:
     """One licence where all ingredients share it; otherwise the user has to look at the table."""
     subjects, weights = licences(statistics)
     every = {*subjects, *(str(weight["licence"]) for weight in weights)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from builder.columns import MASKS, PICTURES, arrow_schema
 from builder.files import write_atomically
@@ -33,6 +33,17 @@ def remember(output: Path, files: Iterable[ShardFile]) -> None:
         if new:
             whole = _smallest_rows([whole, _rows(path, file.config, new)], WHOLE)
             _write(_path(output, file.config, "rows"), whole)
+
+
+def recall(output: Path, config: str, file: BinaryIO) -> None:
+    """Take rows of a file that was never here into the sample; of its pictures, only the first row group is read."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(file) as parquet:
+        scored, first = parquet.read(columns=["id", "scores"]), parquet.read_row_group(0)
+    whole = _read(_path(output, config, "rows"), config)
+    _write(_path(output, config, "scores"), merged([remembered_scores(output, config), scored]))
+    _write(_path(output, config, "rows"), _smallest_rows([whole, first], WHOLE))
 
 
 def remembered_rows(output: Path, config: str) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from builder.publication import MARKER, Publication
 from builder.published import is_published, mirror, published_files, published_receipts
 from builder.receipts import read_receipts
 from builder.report import report_pictures, write_report
+from builder.report.samples import drawn_rows
 from builder.report.statistics import read_statistics
 from tests import hub_stand_in as wrong
 from tests.builder.report.made_folder import make_folder
@@ -154,7 +155,8 @@ def test_an_empty_folder_takes_up_what_the_hub_has(hub, publish, tmp_path):
     assert publication.waiting() == [] and len(list(read_receipts(fresh))) == 2
     assert all(is_published(fresh, receipt) for receipt in read_receipts(fresh))
     assert json.loads((fresh / "recipe.json").read_text())["runs"][0]["run8"] == "0a1b2c3d"
-    assert read_statistics(fresh).tried == 21
+    statistics = read_statistics(fresh)
+    assert statistics.tried == 21 and len(drawn_rows(fresh, statistics, "generation", 3)) == 3, "some rows are shown"
 
 
 def test_a_later_run_from_elsewhere_is_put_beside(hub, publish, tmp_path):
@@ -224,7 +226,7 @@ def test_two_folders_at_once_are_noticed_before_anything_is_made(hub, publish, t
 def test_a_dead_publisher_is_not_waited_for(hub, publish, tmp_path, monkeypatch):
     first = publish.taken_up(make(tmp_path / "out"))
     first.publish(first.waiting())
-    monkeypatch.setattr("builder.publication.DEAD_AFTER", first.repository.committed() - first.repository.committed())
+    monkeypatch.setattr("builder.taking_up.DEAD_AFTER", first.repository.committed() - first.repository.committed())
     publish(make(tmp_path / "other", seed=1, run8="1a1b2c3d"))
     assert check_whole(hub) == 42
 

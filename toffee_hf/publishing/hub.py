@@ -24,6 +24,7 @@ KINDS = {"dataset": "datasets/", "model": "", "space": "spaces/"}
 MAIN = "main"
 TIMEOUT_S = 120.0                     # of one read or write; the client itself would wait for ever
 PATHS_PER_QUESTION = 400
+FEW = 50                              # files that are fetched by name; of more, their folders
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +99,20 @@ class Repository:
 
         if not paths:
             return {}
+        patterns = list(paths) if len(paths) <= FEW else sorted({f"{path.rpartition('/')[0]}/*" for path in paths})
         with tempfile.TemporaryDirectory() as folder:
             get = partial(snapshot_download, self.name, repo_type=self.kind, revision=commit, local_dir=folder,
-                          allow_patterns=list(paths), endpoint=self.api.endpoint)
+                          allow_patterns=patterns, endpoint=self.api.endpoint)
             patiently(get, self.patience, f"cannot fetch files of {self.name}")
             return {path: (Path(folder) / path).read_bytes() for path in paths}
+
+    def open(self, path: str, commit: str) -> Any:
+        """A file to read parts of, as a context."""
+        from huggingface_hub import HfFileSystem
+
+        system = HfFileSystem(endpoint=self.api.endpoint)
+        ask = partial(system.open, f"{KINDS[self.kind]}{self.name}@{commit}/{path}", "rb")
+        return patiently(ask, self.patience, f"cannot read {self.name}")
 
     def send(self, contents: Mapping[str, Path]) -> None:
         """Bytes of large files go now; they appear with the commit that names them. May be left out."""

@@ -10,7 +10,7 @@ from toffee_hf.publishing.card_check import metadata_of
 from toffee_hf.publishing.hub import Repository
 
 BLANK = {"model": {".gitattributes"}, "space": {".gitattributes", "README.md"}}      # what a new one holds
-CARD, INDEX, TAG = "README.md", "model_index.json", "toffee"
+CARD, INDEX, TAG = "README.md", "model_index.json", "subject-driven"      # a tag of all that we publish
 
 
 def check_model_is_ours(repository: Repository) -> None:

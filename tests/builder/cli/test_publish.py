@@ -114,7 +114,8 @@ def test_bad_places_on_the_hub(hub, on_hub, monkeypatch, to, token, says):
     assert [key for _, key in hub.store.repositories] == ["org/taken"]
 
 
-SPACE = "---\ntitle: Toffee\nsdk: gradio\napp_file: app.py\nlicense: apache-2.0\ntags: [toffee]\n---\nA Space.\n"
+SPACE = ("---\ntitle: Toffee\nsdk: gradio\napp_file: app.py\nlicense: apache-2.0\ntags: [subject-driven]\n---\n"
+         "A Space.\n")
 
 
 @pytest.fixture
@@ -149,7 +150,7 @@ def test_a_space_is_uploaded_as_it_is(hub, space):
 @pytest.mark.parametrize(("old", "new", "says"), [
     ("title: Toffee\n", "", "the card's field 'title' cannot be filled"),
     ("app.py", "absent.py", "has no absent.py, which its card names as app_file"),
-    ("[toffee]", "[other]", "has 'toffee' among its tags"),
+    ("[subject-driven]", "[other]", "has 'subject-driven' among its tags"),
     ("sdk: gradio", "sdk: flask", "the Hub does not take the card: \"sdk\" must be one of"),
     ("---\n", "", "no metadata")])
 def test_a_card_of_a_space_that_lacks_something(hub, space, old, new, says):

@@ -87,7 +87,7 @@ def test_only_what_is_ours_is_replaced(hub, monkeypatch, check, kind):
     hub.api().upload_file(path_or_fileobj=b"mine", path_in_repo="thesis.txt", repo_id="org/thing", repo_type=kind)
     with pytest.raises(InputError, match="org/thing is taken: it holds .* and is no .* of ours; give a name that is"):
         check(repository)
-    card = "---\ntags: [toffee]\nsdk: gradio\n---\n"
+    card = "---\ntags: [subject-driven]\nsdk: gradio\n---\n"
     ours = {"model": ("model_index.json", INDEX), "space": ("README.md", card)}[kind]
     hub.api().upload_file(path_or_fileobj=ours[1].encode(), path_in_repo=ours[0], repo_id="org/thing", repo_type=kind)
     check(repository)
