@@ -48,10 +48,7 @@ def add_tab() -> None:
     shown = [slider, gallery, status, numbers[-2]]
     private: dict[str, Any] = {"api_visibility": "private"}
 
-    def press(*values: Any) -> Any:
-        return draw_for_page(scene, *values)
-
-    run: dict[str, Any] = dict(fn=press, inputs=given, outputs=shown, preprocess=False, concurrency_limit=1,
+    run: dict[str, Any] = dict(fn=draw_for_page, inputs=given, outputs=shown, preprocess=False, concurrency_limit=1,
                                concurrency_id="draw", scroll_to_output=False, show_progress_on=[slider], **private)
     gr.on([draw.click, prompt.submit], trigger_mode="once", **run)
     subjects.upload(cleaned, subjects, subjects, preprocess=False, **private)
@@ -105,13 +102,12 @@ def _settings() -> list[Any]:
     return [scale, steps, count, seed, anew]
 
 
-def draw_for_page(scene: gr.ImageEditor, subjects: Any, prompt: str, drawing: Any, place: str, *numbers: Any
-                  ) -> tuple[Any, ...]:
+def draw_for_page(subjects: Any, prompt: str, drawing: Any, place: str, *numbers: Any) -> tuple[Any, ...]:
     """Slider, gallery, status and seed for what the page sent, unprocessed. Raises gr.Error."""
     scale, steps, count, seed, anew = numbers
     seed = random.randrange(MOST_SEED + 1) if anew else number(seed)
     try:
-        background, layers = _drawing(scene, drawing)
+        background, layers = _drawing(drawing)
         found = (placed(place, background.size) or painted(layers, background.size)) if background else None
         wish = _wish(subjects, prompt, background, found, scale, steps, count, seed)
     except Unusable as err:
@@ -140,17 +136,12 @@ def _files(gallery: Any) -> list[str]:
     return [(item.get("image") or item.get("video"))["path"] for item in gallery or []]
 
 
-def _drawing(scene: gr.ImageEditor, sent: Any) -> tuple[Image.Image | None, list[Image.Image]]:
-    """The scene and the layers painted on it: files of an example, or what the browser drew."""
-    if not sent:
+def _drawing(sent: Any) -> tuple[Image.Image | None, list[Image.Image]]:
+    """The scene and the layers painted on it, in what the canvas sent."""
+    if not sent or not sent.get("background"):
         return None, []
-    blobs = scene.blob_storage.pop(sent["id"], None) if sent.get("id") else None
-    background, layers = (blobs.background, blobs.layers) if blobs else (sent["background"], sent["layers"])
-    parts = [part["path"] if isinstance(part, dict) else part for part in (background, *(layers or [])) if part]
-    if not background:
-        return None, []
-    first, *rest = (opened(part, "The scene" if i == 0 else "What was painted") for i, part in enumerate(parts))
-    return first.convert("RGB"), rest
+    scene = opened(sent["background"]["path"], "The scene").convert("RGB")
+    return scene, [opened(layer["path"], "What was painted") for layer in sent["layers"] or [] if layer]
 
 
 def cleaned(sent: Any) -> list[Image.Image]:

@@ -24,7 +24,7 @@ SHOTS = ROOT / "outputs" / "screenshots"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]
 COUNTS = {"generation": 9, "editing": 6, "rejected": 8}
-START_SECONDS = 180                   # on a machine that is busy with other things
+START_SECONDS, TIMEOUT_MS = 180, 120_000      # on a machine that is busy with other things
 
 pytest.importorskip("gradio", reason="the Space's tests need gradio: pip install -e '.[space]'")
 
@@ -131,7 +131,7 @@ def page(browser: Any, space: Running) -> Iterator[Any]:
     """A new visitor's page, which must load nothing from elsewhere and print no error."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
-    page.set_default_timeout(25_000)
+    page.set_default_timeout(TIMEOUT_MS)
     outside, errors = [], []
     page.on("request", lambda request: outside.append(request.url)
             if not request.url.startswith((space.url, "data:", "blob:")) else None)

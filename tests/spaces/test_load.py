@@ -1,0 +1,44 @@
+"""Eight visitors at once for two minutes: no failure, no mixed-up picture, no growing memory."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from tests.spaces.test_app import edit, gradio_client
+
+VISITORS, SECONDS, SEEDS = 8, 120, 16
+GROWTH_MB = 120
+
+
+@pytest.mark.slow
+def test_eight_visitors_for_two_minutes(space, photo):
+    psutil = pytest.importorskip("psutil")
+    first = gradio_client.Client(space.url, verbose=False)
+    truth = {seed: edit(first, photo, seed=seed)[0].tobytes() for seed in range(SEEDS)}
+    process, wrong, drawn, sizes = psutil.Process(space.process.pid), [], [], []
+    began = time.monotonic()
+
+    def visit(number):
+        client, turn = gradio_client.Client(space.url, verbose=False), 0
+        while time.monotonic() - began < SECONDS:
+            seed, turn = (number * 5 + turn) % SEEDS, turn + 1
+            asked = time.monotonic()
+            try:
+                wrong.extend([seed] if edit(client, photo, seed=seed)[0].tobytes() != truth[seed] else [])
+            except Exception as err:
+                wrong.append(err)
+            drawn.append(time.monotonic() - asked)
+
+    visitors = [threading.Thread(target=visit, args=(number,)) for number in range(VISITORS)]
+    for visitor in visitors:
+        visitor.start()
+    while any(visitor.is_alive() for visitor in visitors):
+        sizes.append((time.monotonic() - began, process.memory_info().rss / 2**20))
+        time.sleep(2)
+    early = max(size for at, size in sizes if at < SECONDS / 4)
+    late = max(size for at, size in sizes if at > SECONDS * 3 / 4)
+    print(f"{len(drawn)} pictures, {max(drawn):.1f} s at most; {early:.0f} MB early, {late:.0f} MB late")
+    assert wrong == [] and len(drawn) >= VISITORS and late - early < GROWTH_MB
