@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from tests.conftest import ROOT
 from tests.tiny_family import write_family
 
+RECIPE = """
+import numpy as np
+from tests.builder.flat_recipe import FlatSubject, FlatTarget, recipe as flat
+
+
+class Grainy(FlatTarget):                  # a model sees nothing in one colour
+    def run(self, batch):
+        batch, grain = FlatTarget.run(self, batch), np.random.default_rng(0).integers(0, 99, (3, 64, 64), np.uint8)
+        return batch.with_columns(**{name: [x // 2 + grain for x in batch[name]] for name in ("source", "target")})
+
+
+def recipe():
+    return flat(least=-1.0, size_px=64, stages=(FlatSubject(64), Grainy(64)))
+"""
 LOAD = """
 from datasets import load_dataset
 for config in ("generation", "editing"):
@@ -24,14 +41,14 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 pipeline = DiffusionPipeline.from_pretrained("org/toffee-editor", revision="v1", trust_remote_code=True)
-subject = Image.new("RGB", (64, 64), "red")
+subject = Image.effect_noise((64, 64), 99).convert("RGB")
 drawn = pipeline("a mug", subject, num_inference_steps=2, generator=torch.Generator().manual_seed(0)).images[0]
 print(type(pipeline).__name__, type(pipeline).__module__.partition(".")[0], drawn.size)
 """
 
 
 @pytest.mark.slow
-def test_pairs_and_an_editor_go_to_the_hub_and_come_back(hub, photos, tmp_path):
+def test_pairs_and_an_editor_go_to_the_hub_and_come_back(hub, tmp_path):
     environment = hub.environment(HF_HUB_DISABLE_XET="0", PYTHONPATH=str(ROOT))
 
     def toffee(*arguments):
@@ -40,11 +57,13 @@ def test_pairs_and_an_editor_go_to_the_hub_and_come_back(hub, photos, tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    recipe = tmp_path / "larger.py"
-    recipe.write_text("from tests.builder.flat_recipe import FlatSubject, FlatTarget, recipe as flat\n\n\n"
-                      "def recipe():\n"
-                      "    return flat(least=-1.0, size_px=64, stages=(FlatSubject(64), FlatTarget(64)))\n")
-    toffee("build", "--recipe", f"{recipe}:recipe", "--subjects", "photos", "--pairs", 24, "--workers", 1, "--license",
+    (tmp_path / "grainy.py").write_text(RECIPE)
+    chance = random.Random(0)
+    for number in range(6):
+        (tmp_path / "photos" / "mug").mkdir(parents=True, exist_ok=True)
+        picture = Image.frombytes("RGB", (64, 64), chance.randbytes(3 * 64 * 64))
+        picture.save(tmp_path / "photos" / "mug" / f"{number}.png")
+    toffee("build", "--recipe", "grainy.py:recipe", "--subjects", "photos", "--pairs", 24, "--workers", 1, "--license",
            "cc0-1.0", "--push-to", "org/toffee", "--no-keep-local")
     loaded = hub.python(LOAD, token=None)
     assert loaded.returncode == 0, loaded.stderr
@@ -64,6 +83,4 @@ def test_pairs_and_an_editor_go_to_the_hub_and_come_back(hub, photos, tmp_path):
 
 
 def _environment():
-    import os
-
     return {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
