@@ -102,8 +102,16 @@ def _settings() -> list[Any]:
     return [scale, steps, count, seed, anew]
 
 
-def draw_for_page(subjects: Any, prompt: str, drawing: Any, place: str, *numbers: Any) -> tuple[Any, ...]:
-    """Slider, gallery, status and seed for what the page sent, unprocessed. Raises gr.Error."""
+def draw_for_page(*sent: Any) -> tuple[Any, ...]:
+    """Slider, gallery, status and seed for what the page sent, unprocessed; what is wrong stays in the status."""
+    try:
+        return _drawn(*sent)
+    except gr.Error as err:
+        gr.Warning(err.message, title=err.title, duration=err.duration)
+        return gr.skip(), gr.skip(), f'<p class="missing">{err.message}</p>', gr.skip()
+
+
+def _drawn(subjects: Any, prompt: str, drawing: Any, place: str, *numbers: Any) -> tuple[Any, ...]:
     scale, steps, count, seed, anew = numbers
     seed = random.randrange(MOST_SEED + 1) if anew else number(seed)
     try:
@@ -140,8 +148,8 @@ def _drawing(sent: Any) -> tuple[Image.Image | None, list[Image.Image]]:
     """The scene and the layers painted on it, in what the canvas sent."""
     if not sent or not sent.get("background"):
         return None, []
-    scene = opened(sent["background"]["path"], "The scene").convert("RGB")
-    return scene, [opened(layer["path"], "What was painted") for layer in sent["layers"] or [] if layer]
+    scene = opened(sent["background"]["path"], "The scene")
+    return on_ground(scene, scene.size), [opened(layer["path"], "What was painted") for layer in sent["layers"] or [] if layer]
 
 
 def cleaned(sent: Any) -> list[Image.Image]:
@@ -198,7 +206,8 @@ def edit_picture(subject: Any, prompt: str, scene: Any = None, mask: Any = None,
             where = where.convert("L").resize(background.size)
             if not where.getbbox():
                 raise Unusable("The mask is black all over: paint white where the subject should go.")
-        wish = _wish([{"image": subject}] if subject else [], prompt, background and background.convert("RGB"), where,
+        wish = _wish([{"image": subject}] if subject else [], prompt, background and on_ground(background, background.size),
+                     where,
                      subject_scale, steps, count, number(seed))
     except Unusable as err:
         raise friendly(str(err)) from err

@@ -25,7 +25,7 @@ def upload(page, *files):
 
 
 def toast(page):
-    """The message that has come up."""
+    """The message that has come up, which also stays beside the results."""
     page.wait_for_selector("[data-testid=toast-body]")
     return page.locator("[data-testid=toast-body]").last.inner_text()
 
@@ -44,6 +44,7 @@ def open_scene(page, photo):
 
 def paint(page):
     page.locator("#scene button[aria-label=Brush]").click()
+    page.locator("#scene canvas").first.scroll_into_view_if_needed()
     box = page.locator("#scene canvas").first.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x - 40, y)
