@@ -48,7 +48,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
-	$(PIP) -c constraints.txt -e '.[dev,train]'
+	$(PIP) -c constraints.txt -e '.[dev,train,space]'
 	touch $@
 
 clean:

@@ -16,9 +16,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 TOP = ("toffee_hf", "builder", "model_cards")
-OURS = {*TOP, "spaces", "tests"}
+SPACE = ROOT / "spaces" / "toffee-editor"
+OURS = {*TOP, "spaces", "tests", *(path.stem for path in SPACE.glob("*.py"))}
 # where the name to import is not the name to install
-INSTALLED_AS = {"PIL": "pillow", "yaml": "pyyaml", "huggingface_hub": "huggingface-hub"}
+INSTALLED_AS = {"PIL": "pillow", "yaml": "pyyaml", "huggingface_hub": "huggingface-hub", "gradio_client": "gradio",
+                "mcp": "gradio", "anyio": "gradio"}
 
 
 def project() -> dict[str, Any]:
@@ -44,7 +46,8 @@ def sources() -> list[Path]:
 
 def test_the_list_of_packages_is_the_tree() -> None:
     found = {".".join(path.parent.relative_to(ROOT).parts) for path in sources() if path.name == "__init__.py"}
-    assert sorted(project()["tool"]["setuptools"]["packages"]) == sorted(found)
+    packages = project()["tool"]["setuptools"]["packages"]
+    assert sorted(packages) == sorted([*found, "builder.spaces"]), "the Space's folder is data"
 
 
 def test_every_source_file_lies_in_a_package() -> None:
@@ -72,6 +75,22 @@ def imported(path: Path) -> set[str]:
     return names
 
 
+def test_the_space_names_what_it_imports_and_asks_for_what_this_package_asks_for() -> None:
+    lines = [line for line in (SPACE / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
+    named = {re.split(r"[<>=]", line)[0] for line in lines}
+    assert set(lines) <= set(requirements()[""])
+    for path in sorted(SPACE.glob("*.py")):
+        for name in imported(path) - OURS - sys.stdlib_module_names - {"gradio", "spaces"}:
+            assert INSTALLED_AS.get(name, name) in named, f"{path.name} imports {name}"
+        assert not imported(path) & {*TOP, "tests"}, f"{path.name} is uploaded alone"
+
+
+def test_every_file_of_the_space_is_package_data() -> None:
+    patterns = project()["tool"]["setuptools"]["package-data"]["builder.spaces"]
+    found = {path for pattern in patterns for path in SPACE.parent.glob(pattern) if path.is_file()}
+    assert found == {path for path in SPACE.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+
+
 def test_constraints_pin_every_dependency_of_every_extra_within_its_range() -> None:
     packaging = pytest.importorskip("packaging.requirements")
     versions = pinned()
@@ -94,7 +113,7 @@ def test_outputs_are_ignored_by_git() -> None:
 def test_a_wheel_alone_builds_four_pairs(tmp_path: Path) -> None:
     """Built, installed into a clean environment with the pinned versions, run away from the sources."""
     source = tmp_path / "source"  # a copy, so that no earlier build/ leaks into the wheel
-    for top in TOP:
+    for top in (*TOP, "spaces"):
         shutil.copytree(ROOT / top, source / top, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
@@ -112,6 +131,9 @@ def test_a_wheel_alone_builds_four_pairs(tmp_path: Path) -> None:
     count = "import datasets; print(len(datasets.load_dataset('toffee', split='train')))"
     assert 0 < int(call([python, "-c", count], cwd=work).split()[-1]) <= 4
     assert (work / "toffee" / "contact_sheet.png").exists()
+    found = call([python, "-c", "from builder.cli.space import space_folder; print(space_folder())"], cwd=work).strip()
+    assert sorted(path.name for path in Path(found).iterdir() if path.name != "__pycache__") == sorted(
+        path.name for path in SPACE.iterdir() if path.name != "__pycache__")
 
 
 def call(command: list[Any], cwd: Path | None = None) -> str:

@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    from builder.cli import build, evaluate, plan, publish, report, train
+    from builder.cli import build, evaluate, plan, publish, report, space, train
     from toffee_hf import __version__
 
     parser = Parser(prog="toffee", description=__doc__, allow_abbrev=False)
@@ -66,6 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_parser(commands)
     evaluate.add_parser(commands)
     publish.add_parser(commands)
+    space.add_parser(commands)
     return parser
 
 

@@ -1,0 +1,215 @@
+"""The first tab: photos, a prompt, perhaps a scene with a mask; pictures, compared with what was given."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+import editor
+from editor import MOST_SEED, RANGES, Wish, friendly, number
+from pictures import PLACES, Unusable, on_ground, opened, painted, placed
+
+EXAMPLES = Path(__file__).parent / "examples"
+PAINTED_PLACE, MIDDLE, *_ = PLACES
+EMPTY = "<p>Your pictures appear here. Add a photo and a prompt, or try an example.</p>"
+WAITING_ROOM = 24                     # visitors who may wait; later ones are told to come back
+
+
+def add_tab() -> None:
+    """Build the tab inside the current Blocks."""
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=5, min_width=320):
+            buttons = _example_buttons()
+            subjects = gr.Gallery(label="Subject photos", elem_id="subjects", interactive=True, columns=4, height=190,
+                                  fit_columns=False, object_fit="contain", format="png", file_types=["image"],
+                                  buttons=[])
+            gr.Markdown("One thing to a photo, up to four. A transparent PNG shows exactly the subject; of any other "
+                        "picture everything counts, so crop closely.", elem_classes="hint")
+            prompt = gr.Textbox(label="Prompt", elem_id="prompt", lines=2, max_lines=6,
+                                placeholder="a duck in the snow",
+                                info="Name the thing, and say where it is or how it looks.")
+            part, scene, place = _scene()
+            numbers = _settings()
+            draw = gr.Button("Draw", variant="primary", size="lg", elem_id="draw")
+        with gr.Column(scale=6, min_width=320, elem_id="results"):
+            slider = gr.ImageSlider(label="Before and after", elem_id="slider", interactive=False, format="png",
+                                    height=460, max_height=460, buttons=["download", "fullscreen"])
+            status = gr.HTML(EMPTY, elem_id="status")
+            gallery = gr.Gallery(label="Pictures", elem_id="pictures", interactive=False, columns=4, height=190,
+                                 fit_columns=False, object_fit="contain", format="png", allow_preview=False,
+                                 buttons=["download_all"])
+    given = [subjects, prompt, scene, place, *numbers]
+    shown = [slider, gallery, status, numbers[-2]]
+    private: dict[str, Any] = {"api_visibility": "private"}
+
+    def press(*values: Any) -> Any:
+        return draw_for_page(scene, *values)
+
+    run: dict[str, Any] = dict(fn=press, inputs=given, outputs=shown, preprocess=False, concurrency_limit=1,
+                               concurrency_id="draw", scroll_to_output=False, show_progress_on=[slider], **private)
+    gr.on([draw.click, prompt.submit], trigger_mode="once", **run)
+    subjects.upload(cleaned, subjects, subjects, preprocess=False, **private)
+    gallery.select(compared, [slider, gallery], slider, preprocess=False, show_progress="hidden", **private)
+    for button, row in buttons:
+        button.click(_chosen(row), None, [subjects, prompt, scene, place, part], **private).then(**run)
+    _add_api()
+
+
+def _example_buttons() -> list[tuple[gr.Button, dict[str, str]]]:
+    rows = json.loads((EXAMPLES / "examples.json").read_text(encoding="utf-8"))
+    gr.Markdown("Try one", elem_classes="caption")
+    with gr.Row(elem_id="examples"):
+        return [(gr.Button(row["title"], icon=EXAMPLES / row["subject"], size="md", min_width=90), row) for row in rows]
+
+
+def _chosen(row: dict[str, str]) -> Any:
+    """What an example puts into subjects, prompt, scene and place; its part is opened where it has one."""
+    def choose() -> tuple[Any, ...]:
+        edits = "scene" in row        # its place is named: gradio reloads a value that has layers for ever
+        scene: Any = {"background": str(EXAMPLES / row["scene"]), "layers": [], "composite": None} if edits else None
+        return ([str(EXAMPLES / row["subject"])], row["prompt"], scene, MIDDLE if edits else PAINTED_PLACE,
+                gr.Accordion(open=edits))
+    return choose
+
+
+def _scene() -> tuple[gr.Accordion, gr.ImageEditor, gr.Radio]:
+    with gr.Accordion("Put it into a scene of yours", open=False, elem_id="scene-part") as part:
+        gr.Markdown("Add a picture, then paint where the subject should go. Everything else stays as it is.",
+                    elem_classes="hint")
+        scene = gr.ImageEditor(label="Scene", elem_id="scene",
+                               type="pil", sources=("upload", "clipboard"), transforms=(), layers=False, height=420,
+                               brush=gr.Brush(colors=["#ffffff"], color_mode="fixed", default_size=30),
+                               eraser=gr.Eraser(default_size=30), format="png", buttons=[])
+        place = gr.Radio(list(PLACES), value=PAINTED_PLACE, label="Where", elem_id="place",
+                         info="Without a mouse, choose a place instead of painting one.")
+    return part, scene, place
+
+
+def _settings() -> list[Any]:
+    """Strength, steps, pictures, seed, and whether the seed is drawn anew."""
+    with gr.Accordion("Settings", open=False, elem_id="settings"):
+        scale = gr.Slider(*RANGES["Subject strength"], value=1.0, step=0.05, label="Subject strength (λ)",
+                          elem_id="strength", info="0: the prompt alone. 1: as trained. Above: nearer to the photo.")
+        steps = gr.Slider(*RANGES["Steps"], value=20, step=1, label="Steps", elem_id="steps",
+                          info="More take longer and change little after 20.")
+        count = gr.Slider(*RANGES["Pictures"], value=1, step=1, label="Pictures", elem_id="count")
+        with gr.Row():
+            seed = gr.Number(0, precision=0, label="Seed", elem_id="seed", info="The same seed draws the same again.")
+            anew = gr.Checkbox(True, label="New seed each time", elem_id="anew")
+    return [scale, steps, count, seed, anew]
+
+
+def draw_for_page(scene: gr.ImageEditor, subjects: Any, prompt: str, drawing: Any, place: str, *numbers: Any
+                  ) -> tuple[Any, ...]:
+    """Slider, gallery, status and seed for what the page sent, unprocessed. Raises gr.Error."""
+    scale, steps, count, seed, anew = numbers
+    seed = random.randrange(MOST_SEED + 1) if anew else number(seed)
+    try:
+        background, layers = _drawing(scene, drawing)
+        found = (placed(place, background.size) or painted(layers, background.size)) if background else None
+        wish = _wish(subjects, prompt, background, found, scale, steps, count, seed)
+    except Unusable as err:
+        raise friendly(str(err)) from err
+    began = time.monotonic()
+    pictures = editor.drawn(wish)
+    before = on_ground(background or wish.subjects[0], pictures[0].size)
+    what = "1 picture" if wish.count == 1 else f"{wish.count} pictures"
+    status = (f"<p>{what} in {time.monotonic() - began:.1f} s · {wish.steps} steps · λ {wish.subject_scale:g} · "
+              f"seed {seed}. {'Choose one to compare it.' if wish.count > 1 else 'Drag the handle to compare.'}</p>")
+    return (before, pictures[0]), [(picture, f"seed {seed + i}") for i, picture in enumerate(pictures)], status, seed
+
+
+def _wish(subjects: Any, prompt: str, scene: Image.Image | None, mask: Image.Image | None, scale: Any, steps: Any,
+          count: Any, seed: Any) -> Wish:
+    files = _files(subjects)
+    if len(files) > editor.MOST_SUBJECTS:
+        raise Unusable(f"These are {len(files)} photos; keep at most {editor.MOST_SUBJECTS}.")
+    pictures = tuple(opened(file, f"Photo {i}") for i, file in enumerate(files, 1))
+    return Wish(prompt=prompt, subjects=pictures, scene=scene, mask=mask, subject_scale=number(scale),
+                steps=number(steps), count=number(count), seed=seed)
+
+
+def _files(gallery: Any) -> list[str]:
+    """Paths in what a gallery sent; gradio has checked that they are uploads."""
+    return [(item.get("image") or item.get("video"))["path"] for item in gallery or []]
+
+
+def _drawing(scene: gr.ImageEditor, sent: Any) -> tuple[Image.Image | None, list[Image.Image]]:
+    """The scene and the layers painted on it: files of an example, or what the browser drew."""
+    if not sent:
+        return None, []
+    blobs = scene.blob_storage.pop(sent["id"], None) if sent.get("id") else None
+    background, layers = (blobs.background, blobs.layers) if blobs else (sent["background"], sent["layers"])
+    parts = [part["path"] if isinstance(part, dict) else part for part in (background, *(layers or [])) if part]
+    if not background:
+        return None, []
+    first, *rest = (opened(part, "The scene" if i == 0 else "What was painted") for i, part in enumerate(parts))
+    return first.convert("RGB"), rest
+
+
+def cleaned(sent: Any) -> list[Image.Image]:
+    """New photos made small, upright and free of hidden data; what is no picture goes, with a word about it."""
+    kept = []
+    for i, file in enumerate(_files(sent)[: editor.MOST_SUBJECTS + 1], 1):
+        try:
+            kept.append(opened(file, f"Photo {i}"))
+        except Unusable as err:
+            gr.Warning(str(err), title="Left out", duration=12)
+    if len(kept) > editor.MOST_SUBJECTS:
+        gr.Warning(f"The first {editor.MOST_SUBJECTS} photos are kept.", title="Too many photos")
+    return kept[: editor.MOST_SUBJECTS]
+
+
+def compared(slider: Any, gallery: Any, event: gr.SelectData) -> Any:
+    """The chosen picture in the slider, beside what it was made from."""
+    return (slider[0]["path"], _files(gallery)[event.index]) if slider else None
+
+
+def _add_api() -> None:
+    """The one public endpoint, which is the MCP tool as well."""
+    with gr.Row(visible=False):
+        pictures = [gr.Image(label=name) for name in ("Subject", "Scene", "Mask")]
+        prompt = gr.Textbox(label="Prompt")
+        numbers = [gr.Number(value, label=name) for name, value in zip(RANGES, (1.0, 20, 1, 0), strict=True)]
+        gallery = gr.Gallery(label="Pictures", format="png")
+        subject, scene, mask = pictures
+        gr.Button("Edit").click(edit_picture, [subject, prompt, scene, mask, *numbers], gallery, preprocess=False,
+                                api_name="edit", concurrency_limit=1, concurrency_id="draw")
+
+
+def edit_picture(subject: Any, prompt: str, scene: Any = None, mask: Any = None, subject_scale: float = 1.0,
+                     steps: int = 20, count: int = 1, seed: int = 0) -> list[Image.Image]:
+    """Draw one particular thing as a prompt says, in a new picture or inside a mask of a given picture.
+
+    Args:
+        subject: a photo of the thing, best a PNG that is transparent around it
+        prompt: what to draw; names the thing, and says where it is or how it looks
+        scene: a picture to edit; left out, a new picture is drawn
+        mask: white where the thing should go in the scene, black elsewhere, of the scene's shape
+        subject_scale: how closely the photo is followed, 0 to 2
+        steps: denoising steps, 1 to 50
+        count: how many pictures, 1 to 4; picture i is drawn from seed + i
+        seed: of the noise, 0 to 2147483647
+
+    Returns:
+        The pictures.
+    """
+    try:
+        background, where = (opened(part["path"], name) if part else None
+                             for part, name in ((scene, "The scene"), (mask, "The mask")))
+        if background and where:
+            where = where.convert("L").resize(background.size)
+            if not where.getbbox():
+                raise Unusable("The mask is black all over: paint white where the subject should go.")
+        wish = _wish([{"image": subject}] if subject else [], prompt, background and background.convert("RGB"), where,
+                     subject_scale, steps, count, number(seed))
+    except Unusable as err:
+        raise friendly(str(err)) from err
+    pictures: list[Image.Image] = editor.drawn(wish)
+    return pictures
