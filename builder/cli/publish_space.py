@@ -7,20 +7,19 @@ from pathlib import Path
 
 from builder.cli.arguments import folder
 from builder.cli.hub_arguments import add_release_arguments, add_repository_arguments, show_release
+from builder.cli.space import space_folder
 from builder.files import os_errors_are_input
 from toffee_hf.errors import InputError
 from toffee_hf.publishing.repository import RepositoryFile
 
-PACKAGE = Path(__file__).parents[1]
-PLACES = (PACKAGE.parent / "spaces" / "toffee-editor", PACKAGE / "spaces" / "toffee-editor")   # of sources; installed
-SPACE = next((place for place in PLACES if place.is_dir()), PLACES[0])
 LEFT_OUT = ("__pycache__",)
 
 
 def add_parser(what: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = what.add_parser("space", help="the Gradio Space", allow_abbrev=False)
     add = parser.add_argument
-    add("--from", dest="source", type=folder, default=SPACE, metavar="DIR", help="(default: spaces/toffee-editor)")
+    add("--from", dest="source", type=folder, default=None, metavar="DIR",
+        help="a Space's folder (default: the one that `toffee space` starts)")
     add("--to", required=True, metavar="ORG/NAME", help="made if it is not there")
     add("--dry-run", action="store_true", help="list every file and what the commit does; write nothing")
     add_release_arguments(parser)
@@ -36,13 +35,14 @@ def publish_space(arguments: argparse.Namespace) -> int:
     from toffee_hf.publishing.release import changes, release
     from toffee_hf.publishing.whose import TAG, check_space_is_ours
 
-    files = space_files(arguments.source)
-    card = (arguments.source / "README.md").read_text(encoding="utf-8")
+    source: Path = arguments.source or space_folder()
+    files = space_files(source)
+    card = (source / "README.md").read_text(encoding="utf-8")
     head = check_card(card, "space")
     if TAG not in head["tags"]:
         raise InputError(f"the card of a Space has {TAG!r} among its tags, by which we know it again; add it")
     if head["app_file"] not in [file.path for file in files]:
-        raise InputError(f"{arguments.source} has no {head['app_file']}, which its card names as app_file")
+        raise InputError(f"{source} has no {head['app_file']}, which its card names as app_file")
     options = {"revision": arguments.revision, "private": arguments.private, "sdk": str(head["sdk"])}
     repository = open_repository(arguments.to, "space", **options, create=False)
     check_space_is_ours(repository)

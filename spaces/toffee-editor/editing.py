@@ -149,7 +149,8 @@ def _drawing(sent: Any) -> tuple[Image.Image | None, list[Image.Image]]:
     if not sent or not sent.get("background"):
         return None, []
     scene = opened(sent["background"]["path"], "The scene")
-    return on_ground(scene, scene.size), [opened(layer["path"], "What was painted") for layer in sent["layers"] or [] if layer]
+    layers = [opened(layer["path"], "What was painted") for layer in sent["layers"] or [] if layer]
+    return on_ground(scene, scene.size), layers
 
 
 def cleaned(sent: Any) -> list[Image.Image]:
@@ -206,9 +207,9 @@ def edit_picture(subject: Any, prompt: str, scene: Any = None, mask: Any = None,
             where = where.convert("L").resize(background.size)
             if not where.getbbox():
                 raise Unusable("The mask is black all over: paint white where the subject should go.")
-        wish = _wish([{"image": subject}] if subject else [], prompt, background and on_ground(background, background.size),
-                     where,
-                     subject_scale, steps, count, number(seed))
+        ground = background and on_ground(background, background.size)
+        wish = _wish([{"image": subject}] if subject else [], prompt, ground, where, subject_scale, steps, count,
+                     number(seed))
     except Unusable as err:
         raise friendly(str(err)) from err
     pictures: list[Image.Image] = editor.drawn(wish)
