@@ -207,8 +207,8 @@ def edit_picture(subject: Any, prompt: str, scene: Any = None, mask: Any = None,
             where = where.convert("L").resize(background.size)
             if not where.getbbox():
                 raise Unusable("The mask is black all over: paint white where the subject should go.")
-        ground = background and on_ground(background, background.size)
-        wish = _wish([{"image": subject}] if subject else [], prompt, ground, where, subject_scale, steps, count,
+        wish = _wish([{"image": subject}] if subject else [], prompt,
+                     background and on_ground(background, background.size), where, subject_scale, steps, count,
                      number(seed))
     except Unusable as err:
         raise friendly(str(err)) from err
