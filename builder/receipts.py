@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from builder.plan import shard_name
 
 SCHEMA_VERSION = 1
 FOLDER = "receipts"
+_NOTHING: Mapping[str, str] = {}
 _KINDS: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool, "dict": dict, "list": list}
 
 
@@ -58,6 +59,10 @@ class Receipt:
     left_out: dict[str, str] = field(default_factory=dict)  # picture that could not be decoded -> why
 
     @property
+    def name(self) -> str:
+        return shard_name(self.run8, self.shard)
+
+    @property
     def pairs(self) -> int:
         return self.last_pair - self.first_pair + 1
 
@@ -78,7 +83,7 @@ def write_receipt(output: Path, receipt: Receipt) -> None:
 def read_receipt(path: Path) -> Receipt | None:
     """The receipt, or None if there is none that can be read (then its shard is not done)."""
     try:
-        return _from_bytes(path.read_bytes())
+        return receipt_from(path.read_bytes())
     except OSError:
         return None
 
@@ -86,14 +91,14 @@ def read_receipt(path: Path) -> Receipt | None:
 def has_receipt(output: Path, run8: str, shard: int) -> bool:
     """Whether a shard has a receipt; one that is damaged is none, one that cannot be read now may be one."""
     try:
-        return _from_bytes(receipt_path(output, run8, shard).read_bytes()) is not None
+        return receipt_from(receipt_path(output, run8, shard).read_bytes()) is not None
     except FileNotFoundError:
         return False
     except OSError:
         return True
 
 
-def _from_bytes(data: bytes) -> Receipt | None:
+def receipt_from(data: bytes) -> Receipt | None:
     """The receipt, or None where it is damaged."""
     try:
         found = json.loads(data)
@@ -126,12 +131,18 @@ def read_receipts(output: Path, run8: str | None = None) -> Iterator[Receipt]:
             yield receipt
 
 
-def is_done(output: Path, run8: str, shard: int, first: int, last: int) -> bool:
-    """Whether a receipt covers pairs [first, last] and its files lie there in the size it says."""
+def is_done(
+    output: Path, run8: str, shard: int, first: int, last: int, elsewhere: Mapping[str, str] = _NOTHING
+) -> bool:
+    """Whether a receipt covers pairs [first, last] and its files lie there in the size it says, or elsewhere.
+
+    elsewhere: sha256 by path.
+    """
     receipt = read_receipt(receipt_path(output, run8, shard))
     if receipt is None or receipt.first_pair > first or receipt.last_pair < last:
         return False
-    return all(has_size(output / file.path, file.bytes) for file in receipt.files)
+    files = (file for file in receipt.files if elsewhere.get(file.path) != file.sha256)
+    return all(has_size(output / file.path, file.bytes) for file in files)
 
 
 def has_size(path: Path, size: int) -> bool:

@@ -12,6 +12,7 @@ from builder.fingerprint import run_fingerprint
 from builder.lease import Part
 from builder.machine import device_kind, instruction_set, library_versions
 from builder.plan import Plan
+from builder.published import published_files
 from builder.receipts import Receipt, is_done, read_receipts
 from builder.recipe import Recipe
 from builder.recipe_reference import absolute_reference, load_recipe
@@ -58,10 +59,11 @@ class Run:
         return self.plan.run8
 
     def pending(self, part: Part) -> Iterator[int]:
-        """Numbers of the shards of `part` that have no receipt over all their pairs."""
+        """Numbers of the shards of `part` without a receipt over all their pairs, or with a file that is nowhere."""
         output = self.request.output
+        published = published_files(output)
         for number in range(part.index, self.plan.shard_count, part.count):
-            if not is_done(output, self.run8, number, *self.plan.shard_range(number)):
+            if not is_done(output, self.run8, number, *self.plan.shard_range(number), published):
                 yield number
 
     def is_complete(self) -> bool:

@@ -16,7 +16,7 @@ from toffee_hf.errors import InputError, RunMismatch
 
 NAME = "recipe.json"
 _TOY_LICENCE = "apache-2.0"
-_OWN = (NAME, FOLDER, "README.md", "contact_sheet.png", "score_histograms.png", *CONFIGS)
+_OWN = (NAME, FOLDER, "published", "README.md", "contact_sheet.png", "score_histograms.png", *CONFIGS)
 
 
 def read_record(output: Path) -> dict[str, Any] | None:
@@ -24,13 +24,19 @@ def read_record(output: Path) -> dict[str, Any] | None:
     path = output / NAME
     if not path.exists():
         return None
-    try:
-        record = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        record = None
-    if not _is_record(record):
+    record = record_from(path.read_bytes())
+    if record is None:
         raise InputError(f"{path} cannot be read; remove it, and the `toffee build` that made it writes it again")
-    return dict(record)
+    return record
+
+
+def record_from(data: bytes) -> dict[str, Any] | None:
+    """A record, or None if it is damaged."""
+    try:
+        record = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return record if _is_record(record) else None
 
 
 def _is_record(record: Any) -> bool:
@@ -70,17 +76,22 @@ def check_output(run: Run, append: bool) -> None:
     if record is None:
         _check_foreign(run)
         return
+    check_runs(run, record, append, str(output), "--output")
+
+
+def check_runs(run: Run, record: dict[str, Any], append: bool, where: str, option: str) -> None:
+    """Whether the run goes with those of a record, which is at `where`, named by `option`. Raises `RunMismatch`."""
     others = {other["run8"]: other for other in record["runs"]}
     if run.run8 in others:
         return
     known = ", ".join(others)
     if not append:
         raise RunMismatch(
-            f"{output} holds run {known}, and these arguments make run {run.run8} (another recipe, seed, subjects or "
-            "weights); give the same arguments, another --output, or --append with another --seed"
+            f"{where} holds run {known}, and these arguments make run {run.run8} (another recipe, seed, subjects or "
+            f"weights); give the same arguments, another {option}, or --append with another --seed"
         )
     if any(other["seed"] == run.request.seed for other in others.values()):
-        raise RunMismatch(f"--append needs a seed of its own: {output} has seed {run.request.seed} already")
+        raise RunMismatch(f"--append needs a seed of its own: {where} has seed {run.request.seed} already")
 
 
 def _check_foreign(run: Run) -> None:
@@ -109,6 +120,24 @@ def write_record(run: Run, licence: str | None) -> None:
         write_atomically(output / NAME, (json.dumps(record, indent=1, ensure_ascii=True) + "\n").encode())
 
 
+def subjects_licence(run: Run, given: str | None) -> str | None:
+    """Under which licence the run's subjects stand: as said now or by an earlier command, or as their own."""
+    record = read_record(run.request.output) or {"runs": []}
+    known = [found.get("licences", {}).get("subjects") for found in record["runs"] if found["run8"] == run.run8]
+    return given or next(filter(None, known), default_licence(run))
+
+
+@os_errors_are_input("cannot write")
+def adopt_runs(output: Path, theirs: dict[str, Any]) -> None:
+    """Put runs of another record of the same dataset before those of the folder."""
+    ours = read_record(output) or {**theirs, "runs": []}
+    known = {run["run8"] for run in ours["runs"]}
+    new = [run for run in theirs["runs"] if run["run8"] not in known]
+    if new or not (output / NAME).exists():
+        record = {**ours, "runs": [*new, *ours["runs"]]}
+        write_atomically(output / NAME, (json.dumps(record, indent=1, ensure_ascii=True) + "\n").encode())
+
+
 def _merged(run: Run, licence: str | None, found: dict[str, Any]) -> dict[str, Any]:
     entry = _entry(run, licence)
     if licence is None:
@@ -131,7 +160,7 @@ def _entry(run: Run, licence: str | None) -> dict[str, Any]:
         "size_px": recipe.size_px,
         "categories": list(recipe.prompts.categories),
         "skipped": [{"file": line.file, "reason": line.reason} for line in run.subjects.skipped],
-        "licences": {"subjects": licence or _default_licence(run), "weights": _weights(run)},
+        "licences": {"subjects": licence or default_licence(run), "weights": _weights(run)},
         "settings": canonical_recipe(recipe),
         "toffee_version": __version__,
     }
@@ -149,7 +178,8 @@ def _weights(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def _default_licence(run: Run) -> str | None:
+def default_licence(run: Run) -> str | None:
+    """Of subjects that come with this package."""
     return _TOY_LICENCE if run.request.subjects.startswith("toy:") else None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from builder.columns import CONFIGS
 from builder.files import os_errors_are_input, sweep_temporary_files
 from builder.lease import Part
+from builder.published import mirror
 from builder.receipts import FOLDER, has_receipt
 from builder.shard_files import remove_shard
 
@@ -21,7 +22,9 @@ def sweep(output: Path, run8: str | None = None, part: Part | None = None) -> No
 
     Temporary files go if their process was on this host and is dead; shard files go if they have no sound receipt.
     """
-    for folder in (output, output / FOLDER, *(output / config for config in CONFIGS)):
+    published = mirror(output)
+    folders = [output, output / FOLDER, *(output / config for config in CONFIGS)]
+    for folder in (*folders, published, *(path for path in published.glob("*") if path.is_dir())):
         sweep_temporary_files(folder)
     for found, shard in sorted(set(_shards_with_files(output))):
         ours = part is None or part.count == 1 or (found == run8 and part.holds(shard))

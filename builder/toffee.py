@@ -18,6 +18,7 @@ import datasets
 from builder.background import BackgroundBuild, build_missing
 from builder.columns import CONFIGS, features
 from builder.plan import pair_seed
+from builder.published import published_files, read_place
 from builder.receipts import is_done
 from builder.run import DEFAULT_OUTPUT, DEFAULT_PAIRS, DEFAULT_RECIPE, DEFAULT_SUBJECTS, RunRequest, open_run
 from builder.shard_files import shard_file_name
@@ -86,7 +87,14 @@ class Toffee(datasets.GeneratorBasedBuilder):  # type: ignore[misc,unused-ignore
                         yield row["id"], row
 
     def _is_done(self, number: int, first: int, last: int) -> bool:
-        return is_done(Path(self.config.output), self.config.run8, number, first, last)
+        """Raises InputError for a shard that has left the disk for the Hub."""
+        output, shard = Path(self.config.output), (self.config.run8, number, first, last)
+        if is_done(output, *shard):
+            return True
+        place = read_place(output)
+        if place is not None and is_done(output, *shard, published_files(output)):
+            raise InputError(f"shards of {output} have left this disk; load_dataset({place.repository!r}) reads them")
+        return False
 
     def _path(self, number: int) -> Path:
         return Path(self.config.output) / shard_file_name(self.config.name, self.config.run8, number)

@@ -32,3 +32,27 @@ class RunError(ToffeeError):
 
 class DiskFull(RunError):
     """No space is left where the output goes."""
+
+
+class HubError(RunError):
+    """The Hub could not be brought to where it should be; what is there is whole. Exit status 3."""
+
+
+class HubRefusal(HubError):
+    """The Hub says no, and would say so again. status: of HTTP; said: its own words."""
+
+    def __init__(self, message: str, status: int, said: str) -> None:
+        super().__init__(message)
+        self.status, self.said = status, said
+
+
+class HeadMoved(HubError):
+    """Somebody else has committed to the repository since we last looked. head: the commit that is there now."""
+
+    def __init__(self, message: str, head: str) -> None:
+        super().__init__(message)
+        self.head = head
+
+
+class OtherPublisher(HubError):
+    """Another run writes to the same repository."""

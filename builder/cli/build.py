@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from builder.cli.arguments import add_run_arguments, run_request
+from builder.cli.arguments import add_run_arguments, positive, run_request
+from builder.cli.hub_arguments import add_local_arguments, add_repository_arguments
+from builder.cli.pushed import Pushed
+from builder.columns import CONFIGS
 from builder.engines.local import FailedShard, default_workers, run_local
 from builder.engines.messages import Done, Setup
 from builder.files import os_errors_are_input
@@ -30,6 +33,13 @@ _MOST_CHARACTERS = 120
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("build", help="build a dataset", allow_abbrev=False)
     add_run_arguments(parser)
+    add = parser.add_argument
+    add("--push-to", default=None, metavar="ORG/NAME", help="a dataset on the Hub: shards go there while more are made")
+    add_local_arguments(parser)
+    add("--most-local", type=positive, default=None, metavar="N",
+        help="shards on this disk at which the build waits for the Hub, with --no-keep-local (default: 2 per worker, "
+        "at least 4)")  # fmt: skip
+    add_repository_arguments(parser)
     parser.set_defaults(run=build)
 
 
@@ -38,16 +48,18 @@ def build(arguments: argparse.Namespace) -> int:
     run = open_run(run_request(arguments))
     output = run.request.output
     check_output(run, arguments.append)
+    pushed = Pushed.open(run, arguments)
     _say_skipped(run)
     with _disk_full_told(), _made_folder(output), Lease(output, run.run8, arguments.shards):
         check_output(run, arguments.append)  # again: another process may have been first
         sweep(output, run.run8, arguments.shards)
+        pushed.take_up()
         write_record(run, arguments.license)
         _warn_other_stack(run)
         with _left_loadable(run, arguments.shards):
-            failed = _run_shards(run, arguments.shards, arguments.workers or default_workers())
+            failed = _run_shards(run, arguments.shards, arguments.workers or default_workers(), pushed)
         lost = _report(run, arguments.shards)
-    _print_summary(run, arguments.shards)
+    _print_summary(run, arguments.shards, pushed)
     if failed:
         raise RunError(_failure_message(failed))
     if lost:
@@ -110,7 +122,7 @@ def _warn_other_stack(run: Run) -> None:
               file=sys.stderr)  # fmt: skip
 
 
-def _run_shards(run: Run, part: Part, workers: int) -> list[FailedShard]:
+def _run_shards(run: Run, part: Part, workers: int, pushed: Pushed) -> list[FailedShard]:
     numbers = list(run.pending(part))
     pairs = sum(last - first + 1 for first, last in map(run.plan.shard_range, numbers))
     card = ProvisionalCard(run.request.output)
@@ -126,8 +138,10 @@ def _run_shards(run: Run, part: Part, workers: int) -> list[FailedShard]:
             shown.set_postfix_str(f"{kept / tried:.0%} kept", refresh=False)
             shown.update(done.pairs)
             card.follow()
+            pushed.made(done.shard)
 
-        return run_local(run.plan, numbers, setup, workers, on_done)
+        with pushed.publishing(numbers):
+            return run_local(run.plan, numbers, setup, workers, on_done, pushed.has_room)
 
 
 def _report(run: Run, part: Part) -> tuple[str, ...]:
@@ -141,7 +155,7 @@ def _report(run: Run, part: Part) -> tuple[str, ...]:
     return ()
 
 
-def _print_summary(run: Run, part: Part) -> None:
+def _print_summary(run: Run, part: Part, pushed: Pushed) -> None:
     receipts = list(run.receipts())
     rows, reasons = total(receipt.rows for receipt in receipts), total(receipt.reasons for receipt in receipts)
     tried, kept = sum(reasons.values()), reasons.pop("kept", 0)
@@ -151,14 +165,18 @@ def _print_summary(run: Run, part: Part) -> None:
         print("  rejected: " + ", ".join(f"{reason} {count}" for reason, count in reasons.items()))
     if tried and not kept:
         print("Every pair was rejected, for the reasons above: there is nothing to train on in this folder.")
-    if run.is_complete():
-        _print_where(run.request.output, next(iter(sorted(rows, key=_config_order)), "rejected"))
+    if pushed.name:
+        print(f"published: {pushed.told}; load it with:")
+        print(f'  load_dataset("{pushed.name}", "{_first_config(rows)}", split="train")')
+    elif run.is_complete():
+        _print_where(run.request.output, _first_config(rows))
     elif part.count > 1:
         print(f"part {part.index}/{part.count} is done; the part that ends last writes card and contact sheet")
 
 
-def _config_order(config: str) -> int:
-    return ("generation", "editing", "rejected").index(config)
+def _first_config(rows: Container[str]) -> str:
+    """The default of a card with rows in these configs."""
+    return next((config for config in CONFIGS if config in rows), "rejected")
 
 
 def _print_where(output: Path, config: str) -> None:

@@ -22,7 +22,7 @@ from builder.plan import Plan, Shard
 from toffee_hf.errors import DiskFull, InputError, RunError
 
 MAX_TRIES = 3
-_TICK_S = 1.0
+_TICK_S, _SHORT_TICK_S = 1.0, 0.05
 _GRACE_S = 10.0
 _BOOT = "import sys; sys.path[:] = {path!r}; from builder.engines.worker import work; work({descriptor}, {parent})"
 
@@ -42,15 +42,17 @@ def default_workers() -> int:
 
 
 def run_local(
-    plan: Plan, numbers: Sequence[int], setup: Setup, workers: int, on_done: Callable[[Done], None]
-) -> list[FailedShard]:
+    plan: Plan, numbers: Sequence[int], setup: Setup, workers: int, on_done: Callable[[Done], None],
+    has_room: Callable[[int], bool] = lambda in_flight: True,
+) -> list[FailedShard]:  # fmt: skip
     """Run these shards of `plan`; `on_done` hears of each. Returns what was given up.
 
+    has_room: whether one more may be begun beside so many; while it says no, workers wait with their models loaded.
     Raises `DiskFull` or `InputError` as soon as a shard ends so, for all others would too, and `RunError` if nothing
     but failures is heard at first. However this ends, no worker is left.
     """
     workers = min(workers, len(numbers))
-    engine = _Engine(plan, setup, deque(numbers), on_done, patience=2 * workers + 1)
+    engine = _Engine(plan, setup, deque(numbers), on_done, has_room, patience=2 * workers + 1)
     try:
         for slot in range(workers):
             engine.start(slot)
@@ -87,6 +89,7 @@ class _Engine:
     setup: Setup
     waiting: deque[int]
     on_done: Callable[[Done], None]
+    has_room: Callable[[int], bool]
     patience: int  # failures before the first shard is done, at which nothing is expected any more
     workers: list[_Worker] = field(default_factory=list)
     tries: Counter[int] = field(default_factory=Counter)
@@ -101,7 +104,10 @@ class _Engine:
         self.feed(worker)
 
     def feed(self, worker: _Worker) -> None:
-        """The next shard, or the end."""
+        """The next shard, or the end, or nothing while there is no room."""
+        worker.shard = None
+        if self.waiting and not self.has_room(sum(other.shard is not None for other in self.workers)):
+            return
         worker.shard = self.waiting.popleft() if self.waiting else None
         if worker.shard is not None:
             self.tries[worker.shard] += 1
@@ -116,13 +122,16 @@ class _Engine:
         worker.kill()
 
     def step(self) -> None:
-        """Hear from whoever has something to say, or has died."""
-        ready = set(wait([worker.connection for worker in self.workers], _TICK_S))
+        """Hear from whoever has something to say, or has died; feed who has waited for room."""
+        idle = [worker for worker in self.workers if worker.shard is None]
+        ready = set(wait([worker.connection for worker in self.workers], _SHORT_TICK_S if idle else _TICK_S))
         for worker in list(self.workers):
             if worker.connection in ready:
                 self.hear(worker)
             elif worker.process.poll() is not None:
                 self.replace(worker)
+            elif worker in idle:
+                self.feed(worker)
 
     def hear(self, worker: _Worker) -> None:
         try:

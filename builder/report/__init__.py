@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from builder.files import os_errors_are_input
+
+if TYPE_CHECKING:
+    from builder.report.statistics import Statistics
 
 CARD = "README.md"
 CONTACT_SHEET = "contact_sheet.png"
@@ -20,17 +24,32 @@ def write_report(output: Path) -> tuple[str, ...]:
     Raises InputError if the folder is no output folder or a file in it is damaged, DiskFull where there is no room.
     """
     from builder.files import write_atomically
-    from builder.report.card import dataset_card
-    from builder.report.contact_sheet import contact_sheet
-    from builder.report.drawing import png
-    from builder.report.histograms import score_histograms
+    from builder.published import read_place
     from builder.report.statistics import read_statistics
 
     statistics = read_statistics(output)
-    write_atomically(output / CONTACT_SHEET, png(contact_sheet(output, statistics)))
-    write_atomically(output / HISTOGRAMS, png(score_histograms(output, statistics)))
-    write_atomically(output / CARD, dataset_card(statistics, output.resolve().name).encode())
+    place = read_place(output) if statistics.away else None
+    for name, data in report_files(output, statistics, place.repository if place else output.resolve().name).items():
+        write_atomically(output / name, data)
     return statistics.lost
+
+
+def report_files(output: Path, statistics: Statistics, name: str) -> dict[str, bytes]:
+    """The pictures, then the card. name: what `load_dataset` is given."""
+    from builder.report.card import dataset_card
+
+    return {**report_pictures(output, statistics), CARD: dataset_card(statistics, name).encode()}
+
+
+def report_pictures(output: Path, statistics: Statistics) -> dict[str, bytes]:
+    from builder.report.contact_sheet import contact_sheet
+    from builder.report.drawing import png
+    from builder.report.histograms import score_histograms
+
+    return {
+        CONTACT_SHEET: png(contact_sheet(output, statistics)),
+        HISTOGRAMS: png(score_histograms(output, statistics)),
+    }
 
 
 def lost_message(output: Path, lost: tuple[str, ...]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from builder.columns import COLUMNS, MASKS, PICTURES, SCORES, column_names
 from builder.reasons import REASONS
+from builder.report.ahead import ahead_line
 from builder.report.card_metadata import licences, metadata_yaml
 from builder.report.markdown import duration, literal, share, size, table
 from builder.report.statistics import Statistics
@@ -24,6 +25,7 @@ def dataset_card(statistics: Statistics, name: str) -> str:
     return template("dataset").substitute(
         metadata=metadata_yaml(statistics, title),
         title=literal(title),
+        ahead=ahead_line(statistics),
         summary=_summary(statistics),
         load=_load(statistics, name),
         configs=_configs(statistics),

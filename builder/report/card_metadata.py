@@ -15,6 +15,8 @@ SIZES = (
     (100_000, "10K<n<100K"),
     (1_000_000, "100K<n<1M"),
     (10_000_000, "1M<n<10M"),
+    (100_000_000, "10M<n<100M"),
+    (1_000_000_000, "100M<n<1B"),
 )
 
 
@@ -30,7 +32,7 @@ def metadata(statistics: Statistics, title: str) -> dict[str, Any]:
     """The same as plain data, in the Hub's order of fields."""
     found: dict[str, Any] = {
         "pretty_name": title,
-        **_licence_fields(statistics),
+        **licence_fields(statistics),
         "language": ["en"],
         "task_categories": TASKS,
         "size_categories": [_size_category(statistics.tried)],
@@ -51,7 +53,7 @@ def licences(statistics: Statistics) -> tuple[list[str], list[dict[str, Any]]]:
     return list(subjects), list(weights.values())
 
 
-def _licence_fields(statistics: Statistics) -> dict[str, str]:
+def licence_fields(statistics: Statistics) -> dict[str, str]:
     """One licence where all ingredients share it; otherwise the user has to look at the table."""
     subjects, weights = licences(statistics)
     every = {*subjects, *(str(weight["licence"]) for weight in weights)}
@@ -63,7 +65,7 @@ def _licence_fields(statistics: Statistics) -> dict[str, str]:
 
 
 def _size_category(rows: int) -> str:
-    return next((name for limit, name in SIZES if rows < limit), "n>10M")
+    return next((name for limit, name in SIZES if rows < limit), "1B<n<10B")
 
 
 def _config(statistics: Statistics, config: str) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def _draw_shares(draw: ImageDraw.ImageDraw, top: int, statistics: Statistics) ->
         if not count:
             continue
         right = left + CONTENT_PX * count / max(1, statistics.tried)
-        draw.rectangle((left, top, right - 2, top + 15), fill=ink)
+        draw.rectangle((left, top, max(left, right - 2), top + 15), fill=ink)
         label = f"{reason.replace('_', ' ')} {count:,}"
         if label_at + 20 + paper.text_width(label, 16) > WIDTH_PX - MARGIN_PX:
             label_at, label_top = float(MARGIN_PX), label_top + 24

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.reasons import KEPT
+from builder.report.remembered import merged, read_scores, remembered_rows, remembered_scores
 from builder.report.statistics import Statistics
 from toffee_hf.errors import InputError
 
@@ -43,32 +44,44 @@ class Row:
 
 
 def drawn_rows(output: Path, statistics: Statistics, config: str, count: int) -> list[Row]:
-    """`count` rows drawn at random, seeded by the config's version: the same folder always shows the same rows."""
+    """`count` rows drawn at random, seeded by the config's version: the same folder always shows the same rows.
+
+    In the place of those that are on the Hub alone stand rows that were remembered.
+    """
     total = statistics.rows.get(config, 0)
-    random_rows = random.Random(f"{config} {statistics.version(config)}")
-    wanted = sorted(random_rows.sample(range(total), min(count, total)))
-    return [Row(config, _row_at(output, statistics, config, index)) for index in wanted]
+    chance = random.Random(f"{config} {statistics.version(config)}")
+    wanted = sorted(chance.sample(range(total), min(count, total)))
+    found = [row for index in wanted if (row := _row_at(output, statistics, config, index)) is not None]
+    if len(found) < len(wanted):
+        kept = remembered_rows(output, config)
+        found += chance.sample(kept, min(len(wanted) - len(found), len(kept)))
+    return [Row(config, row) for row in found]
 
 
 def score_rows(output: Path, statistics: Statistics, config: str) -> Iterator[dict[str, float | None]]:
-    """The scores of every row, or of the rows of `MOST_FILES` files drawn at random."""
-    import pyarrow.parquet as pq
-
-    paths = [file.path for file in statistics.files(config)]
+    """The scores of every row, or of the rows of `MOST_FILES` files drawn at random, or of the remembered sample."""
+    paths = [file.path for file in statistics.files(config) if file.path not in statistics.away]
+    is_whole = len(paths) == len(statistics.files(config))
     if len(paths) > MOST_FILES:
         paths = sorted(random.Random(statistics.version(config)).sample(paths, MOST_FILES))
-    for path in paths:
-        with _damage_is_told(output / path):
-            cells = pq.read_table(output / path, columns=["scores"], partitioning=None)["scores"].to_pylist()
-        yield from (cell or {} for cell in cells)
+    tables = (_scores(output / path) for path in paths)
+    for table in tables if is_whole else [merged([remembered_scores(output, config), *tables])]:
+        yield from (cell or {} for cell in table["scores"].to_pylist())
 
 
-def _row_at(output: Path, statistics: Statistics, config: str, index: int) -> dict[str, Any]:
-    """Row `index` of a config, counted over its files in the order of run and shard."""
+def _scores(path: Path) -> Any:
+    with _damage_is_told(path):
+        return read_scores(path)
+
+
+def _row_at(output: Path, statistics: Statistics, config: str, index: int) -> dict[str, Any] | None:
+    """Row `index` of a config, counted over its files in the order of run and shard; None if it is not here."""
     import pyarrow.parquet as pq
 
     for file in statistics.files(config):
         if index < file.rows:
+            if file.path in statistics.away:
+                return None
             with _damage_is_told(output / file.path), pq.ParquetFile(output / file.path) as parquet:
                 return _row_of(parquet, index)
         index -= file.rows

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from builder.columns import CONFIGS
-from builder.plan import shard_name
+from builder.published import published_files, published_receipts
 from builder.reasons import KEPT
 from builder.receipts import Receipt, ShardFile, has_size, read_receipts, total
 from builder.run_record import read_record
@@ -22,6 +23,7 @@ class Statistics:
     recipe: dict[str, Any]  # recipe.json
     receipts: tuple[Receipt, ...]  # in the order of run and shard, without the files that are lost
     lost: tuple[str, ...] = ()  # files that receipts tell of and that are gone or cut
+    away: frozenset[str] = frozenset()  # files that are on the Hub alone
 
     @property
     def rows(self) -> dict[str, int]:
@@ -87,7 +89,7 @@ class Statistics:
     @property
     def messages(self) -> list[tuple[str, str]]:
         """(shard, message) of everything that a shard had to say."""
-        return [(shard_name(it.run8, it.shard), message) for it in self.receipts for message in it.messages]
+        return [(it.name, message) for it in self.receipts for message in it.messages]
 
     @property
     def left_out(self) -> list[tuple[str, str]]:
@@ -99,7 +101,7 @@ class Statistics:
     @property
     def reduced(self) -> list[str]:
         """Shards that ran at a reduced batch, outside the promise of equal bytes."""
-        return [shard_name(it.run8, it.shard) for it in self.receipts if it.reduced_batch]
+        return [it.name for it in self.receipts if it.reduced_batch]
 
     def files(self, config: str) -> list[ShardFile]:
         """The Parquet files of `config`, in the order of run and shard."""
@@ -120,13 +122,32 @@ class Statistics:
 
 def read_statistics(output: Path) -> Statistics:
     """Read recipe.json and the receipts of a folder. Raises InputError if it is none, or recipe.json is damaged."""
-    receipts = sorted(read_receipts(output), key=lambda receipt: (receipt.run8, receipt.shard))
+    receipts = list(read_receipts(output))
     recipe = read_record(output)
     if not receipts and recipe is None:
         raise InputError(f"{output} holds no receipts/ and no recipe.json: name a folder that `toffee build` wrote")
-    files = [file for receipt in receipts for file in receipt.files]
-    lost = {file.path for file in files if not has_size(output / file.path, file.bytes)}
-    return Statistics(recipe or {}, tuple(_without(it, lost) for it in receipts), tuple(sorted(lost)))
+    absent = {file.path: file.sha256 for receipt in receipts for file in _absent(output, receipt)}
+    published = published_files(output) if absent else {}
+    lost = {path for path, sha256 in absent.items() if published.get(path) != sha256}
+    return statistics_of(recipe or {}, (_without(it, lost) for it in receipts), lost, absent.keys() - lost)
+
+
+def published_statistics(output: Path, recipe: dict[str, Any], new: Iterable[Receipt]) -> Statistics:
+    """Of what the Hub holds, with the receipts `new` added or put in the place of their older versions."""
+    receipts = published_receipts(output) | {receipt.name: receipt for receipt in new}
+    away = (file.path for receipt in receipts.values() for file in _absent(output, receipt))
+    return statistics_of(recipe, receipts.values(), (), away)
+
+
+def statistics_of(
+    recipe: dict[str, Any], receipts: Iterable[Receipt], lost: Iterable[str], away: Iterable[str]
+) -> Statistics:
+    ordered = sorted(receipts, key=lambda receipt: (receipt.run8, receipt.shard))
+    return Statistics(recipe, tuple(ordered), tuple(sorted(lost)), frozenset(away))
+
+
+def _absent(output: Path, receipt: Receipt) -> list[ShardFile]:
+    return [file for file in receipt.files if not has_size(output / file.path, file.bytes)]
 
 
 def _without(receipt: Receipt, lost: set[str]) -> Receipt:

@@ -107,6 +107,11 @@ def all_kept() -> Recipe:
     return recipe(least=-1.0)
 
 
+def singles() -> Recipe:
+    """Many tiny shards."""
+    return recipe(pairs_per_shard=1)
+
+
 def mostly_rejected() -> Recipe:
     return recipe(least=0.9, attempts=1)
 

@@ -2,6 +2,7 @@ import shutil
 
 import pytest
 
+from builder.published import mirror, settle_place
 from builder.toffee import Toffee
 from toffee_hf.errors import InputError
 
@@ -69,3 +70,14 @@ def test_what_the_build_refuses_is_said(make, tmp_path):
     (tmp_path / "out" / "thesis.txt").write_text("mine")
     with pytest.raises(InputError, match="is not empty and has no recipe.json"):
         make().download_and_prepare()
+
+
+def test_shards_that_have_left_for_the_hub_are_not_made_again(make, tmp_path):
+    rows(make())
+    output = tmp_path / "out"
+    settle_place(output, "org/toffee", "main")
+    shutil.copytree(output / "receipts", mirror(output) / "receipts")
+    for path in output.glob("*/*.parquet"):
+        path.unlink()
+    with pytest.raises(InputError, match="have left this disk; load_dataset\\('org/toffee'\\) reads them"):
+        make("editing").download_and_prepare()

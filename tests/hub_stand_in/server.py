@@ -12,7 +12,13 @@ from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO
 from urllib.parse import parse_qs
 
-from tests.hub_stand_in import api_files, api_lfs, api_repositories, api_xet  # noqa: F401 - they fill the table of routes
+from tests.hub_stand_in import (  # noqa: F401 - they fill the table of routes
+    api_files,
+    api_lfs,
+    api_repositories,
+    api_rights,
+    api_xet,
+)
 from tests.hub_stand_in.errors import HubError
 from tests.hub_stand_in.faults import Fault, Faults
 from tests.hub_stand_in.messages import Reply, Request, Route, as_error, find

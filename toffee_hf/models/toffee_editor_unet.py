@@ -24,6 +24,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
 
+BELIEF = 3.0                          # of the gate before it has learnt anything, as a logit: the hint counts by .95
 PLANES = 4                            # beside source and hint: mask, depth, where depth is told, where the hint is
 
 
@@ -100,7 +101,7 @@ class ToffeeEditorUNet(UNet2DConditionModel):
     def from_unet(cls, unet: UNet2DConditionModel, subject_dim: int, patches: int,
                   prediction_type: str = "v_prediction") -> ToffeeEditorUNet:
         """Start from a text-to-image UNet: attention to subjects and conditions at the input are zero, and the hint is
-        half believed."""
+        believed."""
         config = {k: v for k, v in unet.config.items() if not k.startswith("_")}
         channels = unet.config.in_channels
         if channels != unet.config.out_channels:
@@ -150,7 +151,7 @@ class ToffeeEditorUNet(UNet2DConditionModel):
                                 added_cond_kwargs=added_cond_kwargs, return_dict=False, **stock)[0]
         alpha = alpha[:, None, None, None].float()  # half precision cannot tell rates near 1 apart
         sigma = (1 - alpha.square()).clamp_min(1e-4).sqrt()
-        lean = self.gate(space).sigmoid() * shown * sigma
+        lean = (self.gate(space) + BELIEF).sigmoid() * shown * sigma
         if self.config.prediction_type == "epsilon":
             drawn = drawn - lean * (alpha * hint - sample + sigma * drawn)
             kept = (sample - alpha * source) / sigma

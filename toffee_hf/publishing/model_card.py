@@ -11,8 +11,11 @@ from typing import Any
 from model_cards import template
 from toffee_hf.cards import HUB_ID, SETTINGS, TAGS, placeless, shared_licence, table
 from toffee_hf.errors import InputError
+from toffee_hf.publishing.card_check import HEAD, metadata_of, with_metadata
+from toffee_hf.publishing.opening import check_name
+from toffee_hf.publishing.results import model_index
 
-HEAD = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
+TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
 LOADING = re.compile(r"^## Load it\n.*?(?=^## )", re.DOTALL | re.MULTILINE)
 SHARES = {
     "tasks": "tasks", "editing": "share of editing pairs", "reconstruction": "share of reconstruction (p)",
@@ -79,10 +82,7 @@ def licensed(card: str, model: str, licence: str | None) -> tuple[str, str]:
     """
     import yaml
 
-    match = HEAD.match(card)
-    if match is None:
-        raise InputError(f"the card of the {model} has no metadata between lines of ---")
-    head = yaml.safe_load(match[1])
+    head = metadata_of(card)
     if licence is not None:
         head = {key: value for key, value in head.items() if not key.startswith("license")}
         head = {"license": licence.lower(), **head}
@@ -92,13 +92,33 @@ def licensed(card: str, model: str, licence: str | None) -> tuple[str, str]:
     if head["license"] == "unknown":
         raise InputError(f"the licence of the {model}'s base is not known; give --license")
     text = yaml.safe_dump(head, sort_keys=False, allow_unicode=True)
-    return f"---\n{text}---\n{card[match.end():]}", str(head["license"])
+    return f"---\n{text}---\n{HEAD.sub('', card, count=1)}", str(head["license"])
 
 
-def with_loading(card: str, model: str, words: Mapping[str, str]) -> str:
+def with_loading(card: str, model: str, words: Mapping[str, str], repository: str | None = None) -> str:
     """The card of weights as that of a whole repository. words: of `model_cards/load_<model>.md`."""
-    text = template(f"load_{model}").substitute(words, hub=template("load_hub").template.rstrip("\n")).rstrip("\n")
+    hub = template("load_hub").substitute(repository=repository or "ORG/NAME").rstrip("\n")
+    text = template(f"load_{model}").substitute(words, hub=hub).rstrip("\n")
     return LOADING.sub(lambda _: f"## Load it\n\n{text}\n\n", card)
+
+
+def with_results(card: str, model: str, measured_on: tuple[str, str]) -> str:
+    """The figures of the card in its metadata too."""
+    title = TITLE.search(card)
+    task = str(metadata_of(card).get("pipeline_tag", "text-to-image"))
+    found = model_index(card, model, title[1] if title else model, task, measured_on)
+    return with_metadata(card, model_index=found) if found else card
+
+
+def with_dataset(card: str, model: str, dataset: str | None) -> str:
+    """The card with the place of the data on the Hub. Raises InputError where an editor's card cannot tell it."""
+    if dataset is not None:
+        check_name(dataset)
+        return with_metadata(card, datasets=[dataset])
+    if model == "editor" and not metadata_of(card).get("datasets"):
+        raise InputError("the card's field 'datasets' cannot be filled: the editor's pairs came from a folder; publish "
+                         "that (`toffee publish dataset`), or give --dataset ORG/NAME")
+    return card
 
 
 def training_of(folder: Path) -> dict[str, Any]:

@@ -10,22 +10,25 @@ from typing import Any
 from toffee_hf.cards import card_of_tiny, card_of_training
 from toffee_hf.errors import InputError
 from toffee_hf.family import MEMBERS, TINY, Family
-from toffee_hf.publishing.model_card import editor_card, last_losses, licensed, training_of, with_loading
+from toffee_hf.publishing.model_card import editor_card, last_losses, licensed, training_of, with_loading, with_results
 
 MODELS = ("editor", "refiner", "view")
 ROOT = Path(__file__).parents[2]
 FIGURES = ROOT / "docs" / "method.md"
 EDITOR_LINES = "| editor"             # how lines about the editor begin in a document's table of figures
 OUR_LICENCE = "apache-2.0"
+TOYS = ("held-out subjects of the toy world", "toy-world")
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A pipeline, and the card of its weights. depth: a View Generator has learnt with depth."""
+    """A pipeline, and the card of its weights. depth: a View Generator has learnt with depth; measured_on: name and id
+    of the data of its figures."""
 
     pipeline: Any
     card: str
     depth: bool = True
+    measured_on: tuple[str, str] = TOYS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,15 +55,19 @@ def open_model(model: str, source: str, figures: Path = FIGURES) -> Opened:
                      "finished `toffee train`")
 
 
-def prepare(model: str, opened: Opened, licence: str | None = None, licence_file: Path | None = None) -> Prepared:
-    """With example pictures, the card of a repository, and the text of its licence. Raises InputError."""
+def prepare(model: str, opened: Opened, licence: str | None = None, licence_file: Path | None = None,
+            repository: str | None = None) -> Prepared:
+    """With example pictures, the card of a repository, and the text of its licence. Raises InputError.
+
+    repository: ORG/NAME on the Hub, for the card.
+    """
     from toffee_hf.publishing.examples import examples_of
 
     card, name = licensed(opened.card, model, licence)
     text = licence_text(name, licence_file)
     examples = examples_of(model, opened.pipeline, opened.depth)
-    return Prepared(pipeline=opened.pipeline, card=with_loading(card, model, examples.words), licence=text,
-                    pictures=examples.pictures)
+    card = with_results(with_loading(card, model, examples.words, repository), model, opened.measured_on)
+    return Prepared(pipeline=opened.pipeline, card=card, licence=text, pictures=examples.pictures)
 
 
 def licence_text(name: str, file: Path | None = None) -> str:
@@ -118,7 +125,9 @@ def _of_training(model: str, folder: Path) -> Opened:
     else:
         card = card_of_training(model, folder)
     base = open_backbone(told["config"]["base"]["name"])
-    return Opened(getattr(base, f"{model}_pipeline")(_trained(model, folder / model)), card, depth=False)
+    data = str(told["data"]["dataset"] or "pictures")
+    return Opened(getattr(base, f"{model}_pipeline")(_trained(model, folder / model)), card, depth=False,
+                  measured_on=(f"the training data, {data}", data))
 
 
 def _trained(model: str, folder: Path) -> Any:

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 import yaml
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from builder.columns import COLUMNS, SCORES, column_names, features
 from builder.reasons import REASONS
 from builder.receipts import read_receipts, write_receipt
 from builder.report import write_report
 from builder.report.card import dataset_card
-from builder.report.contact_sheet import WIDTH_PX, contact_sheet
+from builder.report.contact_sheet import WIDTH_PX, _draw_shares, contact_sheet
 from builder.report.markdown import literal
 from builder.report.samples import drawn_rows
 from builder.report.statistics import read_statistics
@@ -199,6 +199,15 @@ def test_long_words_stay_inside_the_sheet(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     margin.save(buffer, "PNG")
     assert margin.getcolors() == [(20 * sheet.height, (255, 255, 255))]
+
+
+def test_a_reason_that_one_pair_of_thousands_has_is_drawn(tmp_path: Path) -> None:
+    output = make_folder(tmp_path / "toffee", {"generation": 2, "rejected": 2}, shards=1)
+    receipt = next(read_receipts(output))
+    many = dataclasses.replace(receipt, rows={"generation": 5000, "rejected": 4001},
+                               reasons={"kept": 5000, "identity_lost": 4000, "copy_paste": 1})  # fmt: skip
+    sheet = Image.new("RGB", (WIDTH_PX, 200), "white")
+    assert _draw_shares(ImageDraw.Draw(sheet), 20, dataclasses.replace(read_statistics(output), receipts=(many,))) > 20
 
 
 def test_pictures_left_out_later_are_listed_and_every_code_is_explained(folder: Path, tmp_path: Path) -> None:

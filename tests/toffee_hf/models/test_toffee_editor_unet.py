@@ -48,23 +48,23 @@ def with_planes(x, mask=None, shown=None):
 
 @torch.no_grad()
 @pytest.mark.parametrize("prediction", PREDICTIONS)
-def test_at_first_it_predicts_what_its_base_does_and_believes_half_the_hint(prediction):
+def test_at_first_it_predicts_what_its_base_does_and_believes_the_hint(prediction):
     torch.manual_seed(0)
     base, model = small_unet().eval(), made(prediction)
     x = inputs()
     stock = base(x["sample"], x["timestep"], x["encoder_hidden_states"]).sample
     assert (model(**with_planes(x, mask=1, shown=0)).sample - stock).abs().max() < 1e-5
-    alpha = x["alpha"][:, None, None, None]
+    alpha, belief = x["alpha"][:, None, None, None], torch.tensor(3.0).sigmoid()
     sigma, hint = (1 - alpha**2).sqrt(), x["space"][:, LATENTS + 3 : -1]
     if prediction == "epsilon":
         told = (x["sample"] - alpha * hint) / sigma
         kept = (x["sample"] - alpha * x["space"][:, :LATENTS]) / sigma
-        halfway = stock + 0.5 * sigma**2 * (told - stock)
+        most = stock + belief * sigma**2 * (told - stock)
     else:
         told = (alpha * x["sample"] - hint) / sigma
         kept = (alpha * x["sample"] - x["space"][:, :LATENTS]) / sigma
-        halfway = stock + 0.5 * sigma**2 * (told - stock)
-    assert (model(**with_planes(x, mask=1, shown=1)).sample - halfway).abs().max() < 1e-4
+        most = stock + belief * sigma**2 * (told - stock)
+    assert (model(**with_planes(x, mask=1, shown=1)).sample - most).abs().max() < 1e-4
     assert (model(**with_planes(x, mask=0)).sample - kept).abs().max() < 1e-4, "outside the mask the source is known"
 
 

@@ -1,0 +1,74 @@
+"""`toffee publish dataset`: an output folder on the Hub, as far as it is built."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from builder.cli.arguments import folder
+from builder.cli.hub_arguments import add_local_arguments, add_repository_arguments, check_licence, open_dataset
+from builder.files import os_errors_are_input
+from builder.lease import Lease, Part
+from builder.publication import MOST_SHARDS, Publication
+from builder.receipts import Receipt, read_receipts
+from builder.run_record import read_record
+from toffee_hf.errors import InputError, RunMismatch
+
+_NO_RUN = "publish"  # a lease that goes with no other
+
+
+def add_parser(what: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = what.add_parser("dataset", help="the shards of an output folder, with their card", allow_abbrev=False)
+    add = parser.add_argument
+    add("folder", type=folder, metavar="DIR", help="an output of toffee build, whole or not")
+    add("--to", required=True, metavar="ORG/NAME", help="made if it is not there")
+    add("--append", action="store_true", help="put the folder's runs beside the other runs that are there")
+    add_local_arguments(parser)
+    add_repository_arguments(parser)
+    add("--dry-run", action="store_true", help="list every file and commit, and write nothing")
+    parser.set_defaults(run=publish_dataset)
+
+
+def publish_dataset(arguments: argparse.Namespace) -> int:
+    """Publish what is finished and not there yet; the same command goes on after a kill."""
+    output: Path = arguments.folder
+    with os_errors_are_input("cannot use"):
+        record = read_record(output)
+        if record is None or next(read_receipts(output), None) is None:
+            raise InputError(f"{output} holds no finished shard; give an output folder of toffee build")
+        for run in record["runs"]:
+            check_licence(run.get("licences", {}).get("subjects"))
+        repository = open_dataset(arguments, arguments.to, create=not arguments.dry_run)
+        publication = Publication(output, repository, arguments.keep_local)
+        _check_runs(record, publication.look(), arguments)
+        if arguments.dry_run:
+            _list(publication.waiting())
+            return 0
+        with Lease(output, _NO_RUN, Part()):
+            publication.take_up()
+            publication.publish(publication.waiting(), done=True)
+    print(f"published: {publication.told}")
+    return 0
+
+
+def _check_runs(ours: dict[str, object], theirs: dict[str, object] | None, arguments: argparse.Namespace) -> None:
+    here, there = _runs(ours), _runs(theirs or {"runs": []})
+    if there - here and here - there and not arguments.append:
+        raise RunMismatch(
+            f"{arguments.to} holds run {', '.join(sorted(there - here))} and {arguments.folder} holds run "
+            f"{', '.join(sorted(here - there))}; give --append to put them together, or another --to"
+        )
+
+
+def _runs(record: dict[str, object]) -> set[str]:
+    return {run["run8"] for run in record["runs"]}  # type: ignore[attr-defined]
+
+
+def _list(waiting: Sequence[Receipt]) -> None:
+    for number, start in enumerate(range(0, max(1, len(waiting)), MOST_SHARDS), 1):
+        batch = waiting[start : start + MOST_SHARDS]
+        print(f"commit {number}: {len(batch)} shards, their receipts, card, pictures, recipe.json, publishing.json")
+        for file in (file for receipt in batch for file in receipt.files):
+            print(f"{file.bytes:>13,}  {file.path}")
+    print("nothing was written")

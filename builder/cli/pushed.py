@@ -1,0 +1,107 @@
+"""What `--push-to` adds to a build; without it, nothing."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from builder.cli.hub_arguments import MOST_SHARDS_A_FOLDER, check_licence, open_dataset
+from builder.engines.local import default_workers
+from builder.publication import Publication
+from builder.publisher import Publisher
+from builder.report.card_metadata import licence_fields
+from builder.report.statistics import Statistics
+from builder.run import Run
+from builder.run_record import check_runs, subjects_licence
+from toffee_hf.errors import InputError
+
+
+@dataclass
+class Pushed:
+    """The repository of a build, and its publisher."""
+
+    run: Run
+    publication: Publication | None = None
+    most_local: int = 0
+    publisher: Publisher | None = None
+
+    @classmethod
+    def open(cls, run: Run, arguments: argparse.Namespace) -> Pushed:
+        """Find out all that can be wrong, before anything is made; raises InputError."""
+        name: str | None = arguments.push_to
+        if name is None:
+            if not arguments.keep_local:
+                raise InputError("--no-keep-local needs --push-to ORG/NAME: shards leave this disk for the Hub")
+            return cls(run)
+        _check(run, arguments)
+        publication = Publication(run.request.output, open_dataset(arguments, name), arguments.keep_local)
+        record = publication.look()
+        publication.repository.check_card(_licences(run, arguments))
+        if record is not None:
+            check_runs(run, record, arguments.append, name, "--push-to")
+        workers = arguments.workers or default_workers()
+        return cls(run, publication, arguments.most_local or max(4, 2 * workers))
+
+    @property
+    def name(self) -> str:
+        return self.publication.repository.name if self.publication else ""
+
+    @property
+    def told(self) -> str:
+        """Address and commit."""
+        return self.publication.told if self.publication else ""
+
+    def take_up(self) -> None:
+        if self.publication:
+            self.publication.take_up()
+
+    @contextmanager
+    def publishing(self, numbers: Sequence[int]) -> Iterator[None]:
+        """Publish in the block, and the rest at its end; if the block fails, only the commit under way may end."""
+        if self.publication is None:
+            yield
+            return
+        self.publisher = Publisher(self.publication, self.run.plan.shard_count, self.most_local, say=_say)
+        self.publisher.begin((self.run.run8, number) for number in numbers)
+        try:
+            yield
+        except BaseException:
+            self.publisher.abandon()
+            raise
+        self.publisher.finish()
+
+    def made(self, number: int) -> None:
+        if self.publisher:
+            self.publisher.made(self.run.run8, number)
+
+    def has_room(self, in_flight: int) -> bool:
+        return self.publisher is None or self.publisher.room(in_flight)
+
+
+def _say(text: str) -> None:
+    print(f"toffee: {text}", file=sys.stderr)
+
+
+def _licences(run: Run, arguments: argparse.Namespace) -> str:
+    """The head of a card, as far as it says under which licence the rows will stand. Raises InputError if it cannot."""
+    weights = [{"name": it.name, "licence": it.licence, "source": it.source} for it in run.recipe.weights]
+    licences = {"subjects": subjects_licence(run, arguments.license), "weights": weights}
+    fields = licence_fields(Statistics({"runs": [{"licences": licences}]}, ()))
+    check_licence(fields["license"])
+    return "".join(["---\n", *(f"{name}: {value}\n" for name, value in fields.items()), "---\n"])
+
+
+def _check(run: Run, arguments: argparse.Namespace) -> None:
+    _licences(run, arguments)
+    if arguments.shards.count > 1:
+        raise InputError("--push-to publishes whole runs; with --shards I/N leave it out, and give the folder to "
+                         "`toffee publish dataset` afterwards")  # fmt: skip
+    if run.plan.shard_count > MOST_SHARDS_A_FOLDER:
+        least = -(-run.request.pairs // MOST_SHARDS_A_FOLDER)
+        raise InputError(
+            f"--push-to: {run.plan.shard_count:,} shards are more than the {MOST_SHARDS_A_FOLDER:,} files that one "
+            f"folder on the Hub may hold; give a recipe with pairs_per_shard of {least:,} or more"
+        )
