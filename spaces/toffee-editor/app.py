@@ -42,10 +42,11 @@ def make_page(model: str, dataset: str) -> gr.Blocks:
 
 
 def launch_options() -> dict[str, Any]:
-    """What `launch` is given; no folder of this machine is served."""
+    """What `launch` is given; of this machine's files only the examples are served."""
     return {"theme": theme(), "css_paths": HERE / "style.css", "head_paths": HERE / "head.html", "ssr_mode": False,
-            "max_file_size": "64mb", "run_history": False, "mcp_server": find_spec("mcp") is not None,
-            "inbrowser": os.environ.get("TOFFEE_OPEN") == "1", "footer_links": ["api", "settings"]}
+            "max_file_size": "64mb", "allowed_paths": [str(editing.EXAMPLES)], "run_history": False,
+            "mcp_server": find_spec("mcp") is not None, "inbrowser": os.environ.get("TOFFEE_OPEN") == "1",
+            "footer_links": ["api", "settings"]}
 
 
 if __name__ == "__main__":

@@ -67,13 +67,11 @@ def _example_buttons() -> list[tuple[gr.Button, dict[str, str]]]:
 
 def _chosen(row: dict[str, str]) -> Any:
     """What an example puts into subjects, prompt, scene and place; its part is opened where it has one."""
-    subject = opened(str(EXAMPLES / row["subject"]), row["title"])
-    scene: Any = None                 # its place is named: gradio reloads a value that has layers for ever
-    if "scene" in row:
-        scene = {"background": opened(str(EXAMPLES / row["scene"]), row["title"]), "layers": [], "composite": None}
-
     def choose() -> tuple[Any, ...]:
-        return [subject], row["prompt"], scene, MIDDLE if scene else PAINTED_PLACE, gr.Accordion(open=bool(scene))
+        edits = "scene" in row        # its place is named: gradio reloads a value that has layers for ever
+        scene: Any = {"background": str(EXAMPLES / row["scene"]), "layers": [], "composite": None} if edits else None
+        return ([str(EXAMPLES / row["subject"])], row["prompt"], scene, MIDDLE if edits else PAINTED_PLACE,
+                gr.Accordion(open=edits))
     return choose
 
 
