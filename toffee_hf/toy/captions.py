@@ -75,10 +75,18 @@ def understood(prompt: str) -> Wish:
     style = max(((len(p), name) for name, s in STYLES.items() for p in s.phrases
                  if all(part in prompt for part in p.split("{}"))), default=(0, "photo"))[1]
     pose = next((name for name, words in POSES.items() if words in prompt), None)
-    start = prompt if scene is None else min((prompt.replace(p, "") for p in SCENES[scene].phrases), key=len)
-    words = start.split()
+    words = _without_place(prompt, scene).split()
     return Wish(scene, style, pose, next((c for c in COLOURS if c in words), None),
                 next((d for d in (*MATERIALS, *DESIGNS) if d in words), None))
+
+
+def colours_of(prompt: str) -> list[str]:
+    """The colours of a prompt's subject, as they are named; those of its place are not among them."""
+    return [word for word in _without_place(prompt, understood(prompt).scene).split() if word in COLOURS]
+
+
+def _without_place(prompt: str, scene: str | None) -> str:
+    return prompt if scene is None else min((prompt.replace(p, "") for p in SCENES[scene].phrases), key=len)
 
 
 def corpus(lines: int = 4000) -> list[str]:

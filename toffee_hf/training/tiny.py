@@ -44,10 +44,11 @@ JOBS: Mapping[str, Job] = MappingProxyType({
     "autoencoder": Job(("pool",), 28_800, 16, 4e-4, 0.0, 0.5),
     "latents": Job(("autoencoder",)),
     "clip": Job(("pool",), 30_720, 64, 1e-3, 0.05, member="clip"),
-    "base": Job(("latents", "clip"), 60_000, 16, 6e-4, member="unet"),
+    "words": Job(("clip",), 64_000, 80, 5e-4),
+    "base": Job(("latents", "words"), 60_000, 16, 6e-4, member="unet"),
     "dino": Job(("pool",), 11_200, 16, 1e-3, 0.05, member="dino"),
     "domain": Job(("dino",), member="domain"),
-    "segmenter": Job(("clip",), 15_600, 24, 1.5e-3, member="segmenter"),
+    "segmenter": Job(("words",), 15_600, 24, 1.5e-3, member="segmenter"),
     "depth": Job(("dino",), 4_800, 16, 1e-3, member="depth"),
     "decoder": Job(("latents",), 9_600, 16, 4e-4, 0.0, 0.5, member="vae"),
     "classifier": Job(("pool",), 48_000, 32, 2e-3, 0.02, member="classifier"),
@@ -249,6 +250,16 @@ def _clip(desk: _Desk) -> None:
     desk.save(found, "clip")
 
 
+def _words(desk: _Desk) -> None:
+    """Once in a family's life: every diffusion model listens to the text tower."""
+    from toffee_hf.training.words import train_words
+
+    tokenizer, clip = desk.text
+    if "words" not in _spent_before(desk.folder, desk.budget.start):
+        clip = train_words(clip, desk.pool, tokenizer, desk.schedule, desk.folder / "words", desk.seed)
+    desk.save(clip, "clip")
+
+
 def _dino(desk: _Desk) -> None:
     from toffee_hf.training.patches import new_patches, train_patches
 
@@ -364,7 +375,7 @@ def _classifier(desk: _Desk) -> None:
 
 
 TRAINERS: Mapping[str, Callable[[_Desk], None]] = MappingProxyType({
-    "autoencoder": _autoencoder, "latents": _latents, "decoder": _decoder, "clip": _clip, "dino": _dino,
+    "autoencoder": _autoencoder, "latents": _latents, "decoder": _decoder, "clip": _clip, "words": _words, "dino": _dino,
     "domain": _domain, "segmenter": _segmenter, "depth": _depth, "base": _base,
     "classifier": _classifier, "controlnet": _controlnet, "drafts": _drafts, "refiner": _refiner, "view": _view,
     "estimates": _estimates,
