@@ -15,6 +15,7 @@ from toffee_hf.perception.depth import control_picture, estimate_depth
 from toffee_hf.pipelines.pipeline_toffee_refiner import box_to_box, mask_box, warp
 
 DRAFT_STEPS, DRAFT_GUIDANCE = 12, 2.0
+BY_TEXT = {"num_inference_steps": DRAFT_STEPS, "guidance_scale": 5.0, "guidance_rescale": 0.7}     # docs/log.md
 REFINE = {"strength": 0.8, "num_inference_steps": 1}
 
 
@@ -40,8 +41,8 @@ def text_to_image(family: Family, prompts: Sequence[str], seeds: Sequence[int]) 
         scheduler=family.scheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False)
     pipeline.set_progress_bar_config(disable=True)
     size = family.vae.config.sample_size
-    found: Tensor = pipeline(list(prompts), num_inference_steps=DRAFT_STEPS, guidance_scale=DRAFT_GUIDANCE, height=size,
-                     width=size, generator=[torch.Generator().manual_seed(s) for s in seeds], output_type="pt").images
+    found: Tensor = pipeline(list(prompts), height=size, width=size, output_type="pt", **BY_TEXT,
+                             generator=[torch.Generator().manual_seed(s) for s in seeds]).images
     return found * 2 - 1
 
 
