@@ -39,6 +39,7 @@ STRETCH = 1.25                        # by which a subject may be made wider or 
 FEATHER = 1 / 40                      # of the picture's shorter side: width of the seam inside the mask
 SEAM_PX = 256                         # shorter side at which the seam of larger pictures is worked out
 OUTPUTS = ("pil", "np", "pt", "latent")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _WHOLE = int | np.integer
 _NUMBER = int | float | np.number
 
@@ -232,6 +233,17 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
         """Side of the square pictures that the UNet was trained on."""
         return int(self.unet.config.sample_size * self.vae_scale_factor)
 
+    @classmethod
+    def lora_state_dict(cls, pretrained_model_name_or_path_or_dict: Any, **options: Any) -> Any:
+        """As in the stock class, from safetensors only."""
+        source = pretrained_model_name_or_path_or_dict
+        return super().lora_state_dict(source, **_no_pickle(source, options))
+
+    def load_textual_inversion(self, pretrained_model_name_or_path: Any, *arguments: Any, **options: Any) -> None:
+        """As in the stock class, from safetensors only."""
+        source = pretrained_model_name_or_path
+        super().load_textual_inversion(source, *arguments, **_no_pickle(source, options))
+
     @torch.no_grad()
     def __call__(
         self, prompt: str | list[str] | None = None, subject_image: Any = None, subject_mask: Any = None,
@@ -263,10 +275,7 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
         """
         self._check(subject_image, image, mask_image, depth_image, pose_image, output_type)
         self._check_numbers(subject_scale, guidance_scale, num_inference_steps, num_images_per_prompt, height, width)
-        tensor_inputs = getattr(callback_on_step_end, "tensor_inputs", callback_on_step_end_tensor_inputs)
-        if not set(tensor_inputs) <= set(self._callback_tensor_inputs):
-            raise ValueError(f"callback_on_step_end_tensor_inputs must be out of {self._callback_tensor_inputs}, got "
-                             f"{tensor_inputs}")
+        tensor_inputs = self._callback_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs)
         self._guidance_scale, self._interrupt = guidance_scale, False
         count, each = self._count(prompt, prompt_embeds), num_images_per_prompt
         device, dtype = self._execution_device, self.unet.dtype
@@ -325,7 +334,7 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
         multiple = self.vae_scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
         sides = [side for side in (height, width) if side is not None]
         for right, sentence in (
-            (isinstance(scale, _NUMBER) and 0 <= scale <= 2, f"subject_scale must be in [0, 2], got {scale}"),
+            (isinstance(scale, _NUMBER) and 0 <= scale <= 2, f"subject_scale must be in [0, 2], got {scale!r}"),
             (isinstance(guidance, _NUMBER) and math.isfinite(guidance),
              f"guidance_scale must be a number, got {guidance}"),
             (isinstance(steps, _WHOLE) and steps > 0, f"num_inference_steps must be at least 1, got {steps}"),
@@ -336,12 +345,22 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
             if not right:
                 raise ValueError(sentence)
 
+    def _callback_inputs(self, callback: Any, named: Sequence[str]) -> Sequence[str]:
+        """What a callback is shown: what it names itself, or what is named for it."""
+        inputs: Sequence[str] = getattr(callback, "tensor_inputs", named)
+        if not set(inputs) <= set(self._callback_tensor_inputs):
+            raise ValueError(f"callback_on_step_end_tensor_inputs must be out of {self._callback_tensor_inputs}, got "
+                             f"{inputs}")
+        return inputs
+
     def _count(self, prompt: Any, embeds: Any) -> int:
         """How many prompts there are."""
         if (prompt is None) == (embeds is None):
             raise ValueError("give either prompt or prompt_embeds")
-        if embeds is not None and (not isinstance(embeds, Tensor) or embeds.ndim != 3):
-            raise ValueError("prompt_embeds must be a tensor of hidden states (B, N, T)")
+        width = self.unet.config.cross_attention_dim
+        if embeds is not None and not (isinstance(embeds, Tensor) and embeds.ndim == 3 and embeds.shape[2] == width):
+            raise ValueError(f"prompt_embeds must be a tensor of hidden states (B, N, {width}), got "
+                             f"{tuple(np.shape(embeds))}")
         return len(embeds) if embeds is not None else len(_texts(prompt, "prompt"))
 
     def _to_edit(self, image: Any, mask_image: Any, count: int) -> tuple[Tensor, Tensor]:
@@ -413,7 +432,7 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
             depth = self.depth_estimator(pixel_values=pixels).predicted_depth.unsqueeze(1).float()
             depth = depth / depth.amax((2, 3), keepdim=True).clamp_min(1e-3)
         depth = F.interpolate(depth, (height, width), mode="bilinear", align_corners=False)
-        return scaled_depth(_for_all(depth, count, "depth_image")).to(device)
+        return scaled_depth(_for_all(depth, count, "pose_image" if depth_image is None else "depth_image")).to(device)
 
     # --- what the models are told ---------------------------------------------------------------------------------
 
@@ -465,9 +484,9 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
                 raise ValueError(f"there are {len(words)} of negative_prompt for {len(wanted)} prompts: give one for "
                                  "all or one for each")
             unwanted, unwanted_pooled = self._hidden(words)
-        if unwanted is not None and unwanted.shape != wanted.shape:
+        if unwanted is not None and (not isinstance(unwanted, Tensor) or unwanted.shape != wanted.shape):
             raise ValueError(f"negative_prompt_embeds must be of the shape of prompt_embeds, {tuple(wanted.shape)}, "
-                             f"got {tuple(unwanted.shape)}")
+                             f"got {tuple(np.shape(unwanted))}")
         if self._is_sdxl and (pooled is None or (unwanted is None) != (unwanted_pooled is None)):
             raise ValueError("prompt_embeds of an SDXL editor need pooled_prompt_embeds, and negative ones their own")
         device, dtype = self._execution_device, self.unet.dtype
@@ -500,6 +519,9 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
                         latents: Tensor | None) -> Tensor:
         """Noise (B, C, h, w), drawn or given, at the scheduler's initial scale."""
         shape = (count, self.unet.config.out_channels, height // self.vae_scale_factor, width // self.vae_scale_factor)
+        generators = generator if isinstance(generator, list) else [] if generator is None else [generator]
+        if not all(isinstance(one, torch.Generator) for one in generators):
+            raise ValueError(f"generator must be a torch.Generator or a list of them, got {generator!r:.80}")
         if isinstance(generator, list) and len(generator) != count:
             raise ValueError(f"there are {len(generator)} generators for {count} pictures")
         if latents is None:
@@ -565,6 +587,15 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
         return torch.lerp(table[below], table[min(below + 1, len(table) - 1)], at - below)[None]
 
 
+def _no_pickle(source: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Options by which a loader of diffusers reads safetensors and nothing else; files it is told of are looked at."""
+    names = [*(source if isinstance(source, list) else [source]), options.get("weight_name")]
+    for name in (str(name) for name in names if not isinstance(name, dict | Tensor | None)):
+        if name.endswith(PICKLES):
+            raise ValueError(f"{name} is a pickle, which can run anything when it is loaded: give safetensors")
+    return {**options, "use_safetensors": True}
+
+
 # --- pictures of any kind -----------------------------------------------------------------------------------------
 
 
@@ -600,7 +631,9 @@ def _pixels(image: Any, name: str) -> tuple[Tensor, Tensor | None]:
     """Pictures (B, 3, H, W) in [0, 1], on GROUND where transparent, and the opacity (B, 1, H, W) unless of a list."""
     if isinstance(image, list | tuple):
         return _stacked([_pixels(one, name)[0] for one in image], name), None
-    if isinstance(image, PIL.Image.Image):
+    if isinstance(image, PIL.Image.Image) and image.mode[0] in "IF":        # which convert() would cut off at 255
+        image = _planes(image, name).expand(-1, 3, -1, -1)
+    elif isinstance(image, PIL.Image.Image):
         image = np.array(PIL.ImageOps.exif_transpose(image).convert("RGBA" if image.has_transparency_data else "RGB"))
     x = _values(image, (3, 4), name)
     x = x[None] if x.ndim == 3 else x

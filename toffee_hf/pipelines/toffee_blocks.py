@@ -167,7 +167,7 @@ class ToffeeDenoiseBlock(_Block):
         told = {name: x.to(dtype).repeat_interleave(each, 0) for name, x in asked.told.items()}
         latents = pipe.prepare_latents(len(text.wanted), height, width, dtype, pipe._execution_device, asked.generator,
                                        asked.latents)
-        inputs = getattr(asked.callback_on_step_end, "tensor_inputs", asked.callback_on_step_end_tensor_inputs)
+        inputs = pipe._callback_inputs(asked.callback_on_step_end, asked.callback_on_step_end_tensor_inputs)
         return (pipe._denoise(latents, text, told, asked.num_inference_steps, asked.eta, asked.generator, asked.size,
                               asked.callback_on_step_end, inputs),)
 

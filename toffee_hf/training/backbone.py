@@ -24,6 +24,7 @@ from toffee_hf.pipelines.pipeline_toffee import ToffeePipeline
 from toffee_hf.pipelines.pipeline_toffee_refiner import ToffeeRefinerPipeline, text_condition
 from toffee_hf.pipelines.pipeline_toffee_view import ToffeeViewPipeline
 
+SAFE = {"use_safetensors": True}
 CONFIGS = Path(__file__).parents[1] / "configs"
 TEXT = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
 Masks = Callable[[Tensor, Sequence[str]], Tensor]
@@ -180,7 +181,7 @@ def _quiet(pipeline: Any) -> Any:
 def open_backbone(name: str) -> Backbone:
     """`tiny`, the folder of a family, `sd21`, `sdxl`, or the Hub id or folder of a Stable Diffusion pipeline.
 
-    Raises InputError if it cannot be opened.
+    Weights are read from safetensors only. Raises InputError if it cannot be opened.
     """
     if name == "tiny" or all((Path(name) / member).is_dir() for member in MEMBERS):
         return _of_family(name)
@@ -220,12 +221,12 @@ def _of_pipeline(name: str, source: Source) -> Backbone:
     if not isinstance(index, dict) or not _names(index, "text_encoder"):
         raise ValueError("model_index.json names no text_encoder")
     texts = [(CLIPTokenizer.from_pretrained(place, subfolder=tokenizer, **at),
-              _frozen(cls.from_pretrained(place, subfolder=encoder, **at)))
+              _frozen(cls.from_pretrained(place, subfolder=encoder, **at, **SAFE)))
              for cls, (tokenizer, encoder) in zip(classes, TEXT, strict=True) if _names(index, encoder)]
-    unet, vae = (_frozen(cls.from_pretrained(place, subfolder=folder, **at))
+    unet, vae = (_frozen(cls.from_pretrained(place, subfolder=folder, **at, **SAFE))
                  for cls, folder in ((UNet2DConditionModel, "unet"), (AutoencoderKL, "vae")))
     scheduler = DDIMScheduler.from_pretrained(place, subfolder="scheduler", **at)
-    encoder = _frozen(Dinov2Model.from_pretrained(ENCODER.repository, revision=ENCODER.revision))
+    encoder = _frozen(Dinov2Model.from_pretrained(ENCODER.repository, revision=ENCODER.revision, **SAFE))
     sources = {"base": source, "encoder": ENCODER, "masks": SEGMENTER, "depth": ESTIMATOR}
     return Backbone(name, vae, unet, texts, scheduler, encoder, _clipseg(), sources, find_depth=_depth_anything())
 
@@ -251,7 +252,7 @@ def _clipseg() -> Masks:
 
         if not loaded:
             where = {"pretrained_model_name_or_path": SEGMENTER.repository, "revision": SEGMENTER.revision}
-            loaded.extend((_frozen(CLIPSegForImageSegmentation.from_pretrained(**where)),
+            loaded.extend((_frozen(CLIPSegForImageSegmentation.from_pretrained(**where, **SAFE)),
                            CLIPTokenizer.from_pretrained(**where)))
         return partial(clipseg_masks, loaded[0].to(x.device), loaded[1])(x, names)
 
@@ -267,7 +268,7 @@ def _depth_anything() -> Depth:
 
         if not loaded:
             loaded.append(_frozen(DepthAnythingForDepthEstimation.from_pretrained(
-                ESTIMATOR.repository, revision=ESTIMATOR.revision)))
+                ESTIMATOR.repository, revision=ESTIMATOR.revision, **SAFE)))
         return estimate_depth(loaded[0].to(x.device), x)
 
     return depth

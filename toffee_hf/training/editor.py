@@ -70,7 +70,7 @@ def editor_of(unet: Any, folder: Path) -> ToffeeEditorUNet:
     part = folder / PART
     try:
         if not part.is_file():
-            return ToffeeEditorUNet.from_pretrained(folder, torch_dtype=unet.dtype)
+            return ToffeeEditorUNet.from_pretrained(folder, dtype=unet.dtype, use_safetensors=True)
         with safe_open(part, "pt") as opened:
             shapes = {name: opened.get_slice(name).get_shape() for name in ("place", "project.0.weight")}
             prediction = (opened.metadata() or {}).get("prediction_type", "v_prediction")

@@ -9,6 +9,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from diffusers.training_utils import _collate_lora_metadata
 from peft import LoraConfig, get_peft_model_state_dict
+from safetensors.torch import load_file
 from transformers import CLIPTextModelWithProjection
 
 from tests.tiny_family import FEATURES, SIDE, small_clip, small_unet, stirred
@@ -105,6 +106,23 @@ def test_a_lora_reaches_the_subjects_attention(components, draw, lora):
     whole.load_lora_weights(lora, weight_name="pytorch_lora_weights.safetensors")
     found = [name for name, _ in whole.unet.named_parameters() if "subject_" in name and "lora_" in name]
     assert {name.split(".processor.")[1].split(".")[0] for name in found} == {"subject_k", "subject_v", "subject_out"}
+
+
+def test_no_pickle_is_read_as_a_lora_or_an_embedding(components, lora, tmp_path):
+    whole, pickles = own(components), tmp_path / "pickles"
+    tensors = load_file(lora / "pytorch_lora_weights.safetensors")
+    ToffeePipeline.write_lora_layers(tensors, str(pickles), True, "pytorch_lora_weights.bin", None, False)
+    torch.save({"<mug>": torch.zeros(32)}, pickles / "mug.pt")
+    for load, given in ((whole.load_lora_weights, {"weight_name": "pytorch_lora_weights.bin"}),
+                        (whole.load_textual_inversion, {"weight_name": "mug.pt"})):
+        with pytest.raises(ValueError, match="is a pickle.*give safetensors"):
+            load(pickles, **given)
+    with pytest.raises(ValueError, match=r"mug\.pt is a pickle"):
+        whole.load_textual_inversion([pickles / "mug.pt"])
+    with pytest.raises(OSError, match="safetensors"):
+        whole.load_lora_weights(pickles)
+    whole.load_textual_inversion({"<mug>": torch.zeros(32)}, token="<mug>")
+    assert "<mug>" in whole.tokenizer.get_vocab()
 
 
 # --- SDXL ---------------------------------------------------------------------------------------------------------

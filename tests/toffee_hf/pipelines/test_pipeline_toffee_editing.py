@@ -50,6 +50,16 @@ def test_arrays_and_tensors_are_edited_like_pictures(draw, kind):
     assert np.array_equal((expected * 255).round()[:, outside], array[:, outside])
 
 
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_a_source_of_more_than_8_bits_stays_as_it_is(draw, mode):
+    values = np.random.default_rng(0).integers(0, 65536, (64, 64)).astype(np.uint16)
+    source = Image.fromarray({"I;16": values, "I": values.astype(np.int32), "F": np.float32(values / 65535)}[mode])
+    assert source.mode == mode
+    drawn = draw(image=source, mask_image=box(), output_type="np")[0]
+    outside = np.array(box()) == 0
+    assert np.abs(drawn[outside] - values[outside][:, None] / 65535).max() < 1e-6
+
+
 def test_each_picture_of_a_batch_is_joined_to_its_own_source(draw):
     sources, masks = [photo(7), photo(8)], [box(), box(part=(0, 0, .5, 1))]
     told = {"output_type": "pt", "num_images_per_prompt": 2}

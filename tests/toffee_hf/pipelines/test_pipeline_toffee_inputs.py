@@ -42,7 +42,7 @@ WRONG = [
     ({"subject_regions": "left"}, "subject_regions must be a PIL picture"),
     ({"subject_scale": -0.1}, r"subject_scale must be in \[0, 2\], got -0.1"),
     ({"subject_scale": float("nan")}, "subject_scale must be in"),
-    ({"subject_scale": "1"}, "subject_scale must be in"),
+    ({"subject_scale": "1"}, r"subject_scale must be in \[0, 2\], got '1'"),
     # a picture to edit
     ({"image": photo(7)}, "image and mask_image go together"),
     ({"mask_image": box()}, "image and mask_image go together"),
@@ -73,9 +73,11 @@ WRONG = [
     ({"prompt": 7}, "prompt must be a text or a list of at least one, got 7"),
     ({"prompt": ["a", None]}, "prompt must be a text or a list"),
     ({"prompt": None, "prompt_embeds": torch.zeros(32, 32)}, "prompt_embeds must be a tensor"),
+    ({"prompt": None, "prompt_embeds": torch.zeros(1, 32, 99)}, r"hidden states \(B, N, 32\), got \(1, 32, 99\)"),
     ({"negative_prompt": ["a", "b"]}, "there are 2 of negative_prompt for 1 prompts"),
     ({"negative_prompt": 7}, "negative_prompt must be a text"),
     ({"negative_prompt_embeds": torch.zeros(1, 8, 32)}, "negative_prompt_embeds must be of the shape"),
+    ({"negative_prompt_embeds": "none"}, "negative_prompt_embeds must be of the shape"),
     # numbers
     ({"height": 60}, "height and width must be multiples of 16, got 60, None"),
     ({"width": 0}, "height and width must be multiples"),
@@ -88,6 +90,9 @@ WRONG = [
     ({"guidance_scale": "2"}, "guidance_scale must be a number"),
     # the rest
     ({"generator": seeded(1, 2)}, "there are 2 generators for 1 pictures"),
+    ({"generator": 0}, "generator must be a torch.Generator or a list of them, got 0"),
+    ({"generator": [None]}, "generator must be a torch.Generator or a list"),
+    ({"generator": tuple(seeded(1))}, "generator must be a torch.Generator or a list"),
     ({"latents": torch.zeros(1, 4, 8, 9)}, r"latents must be a tensor of shape \(1, 4, 8, 8\)"),
     ({"latents": "noise"}, "latents must be a tensor"),
     ({"output_type": "jpg"}, "output_type must be one of pil, np, pt, latent, got 'jpg'"),

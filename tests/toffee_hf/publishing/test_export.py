@@ -138,6 +138,9 @@ def test_an_index_for_a_hub_names_the_repository(editor, tmp_path):
     blocks = ModularPipeline.from_pretrained(str(tmp_path / "model"), trust_remote_code=True)
     blocks.load_components(trust_remote_code=True)
     assert type(blocks.unet).__name__ == "ToffeeEditorUNet", "what lies in the folder comes from there"
+    with pytest.raises(ValueError, match="callback_on_step_end_tensor_inputs must be out of"):
+        blocks(prompt="a mug", subject_image=picture(0), num_inference_steps=1,
+               callback_on_step_end=lambda *told: {}, callback_on_step_end_tensor_inputs=["image"])
 
 
 @pytest.mark.slow

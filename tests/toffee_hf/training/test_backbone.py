@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -130,6 +131,16 @@ def test_a_folder_of_diffusers_is_opened(stable_diffusion, picture):
     assert found.encode(picture).shape == (2, 4, 8, 8)
     assert found.text(["a mug"], 64).hidden.shape[2] == 16
     assert found.sources["base"].licence == "unknown" and found.sources["masks"] == SEGMENTER
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "../dino"])
+def test_a_base_with_a_pickle_is_told_in_one_sentence(stable_diffusion, part):
+    (weights,) = (stable_diffusion / part).glob("*.safetensors")
+    name = "pytorch_model.bin" if weights.name == "model.safetensors" else weights.with_suffix(".bin").name
+    torch.save(load_file(weights), weights.with_name(name))
+    weights.unlink()
+    with pytest.raises(InputError, match=r"--base .* cannot be opened.*safetensors"):
+        open_backbone(str(stable_diffusion))
 
 
 def test_one_patch_covers_whole_latent_cells(like_sdxl):

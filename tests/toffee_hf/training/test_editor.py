@@ -238,6 +238,9 @@ def test_a_start_that_is_no_editor_of_this_base_is_told(tmp_path, family, data, 
         with pytest.raises(InputError, match=says):
             train(data, family.folder, tmp_path / "out", start=str(start))
     other = ToffeeEditorUNet.from_unet(small_unet(), subject_dim=10, patches=64)
+    other.save_pretrained(tmp_path / "pickle", safe_serialization=False)
+    with pytest.raises(InputError, match="holds no editor"):
+        editor_of(small_unet(), tmp_path / "pickle")
     other.save_pretrained(tmp_path / "other")
     with pytest.raises(InputError, match=r"another base: its subject_dim is 10"):
         train(data, family.folder, tmp_path / "out", start=str(tmp_path / "other"))
