@@ -30,7 +30,7 @@ REFINED_FROM = (550, 950)             # steps of the noise schedule from which t
 DRAWN = 0.5                           # share of the Refiner's examples whose draft was drawn by the base
 Text = tuple[Tensor, dict[str, Tensor] | None]     # hidden states (B, N, T), and what SDXL is told besides
 DROP_TEXT = 0.12                      # share of examples that learn without their caption, for guidance
-TOLD_DEPTH = 0.5                      # share of each batch that base and ControlNet draw by depth
+TOLD_DEPTH = 0.25                     # share of each batch that base and ControlNet draw by depth
 ON_THE_SUBJECT = 2.0                  # how much more an error of base and ControlNet counts there
 UNET: dict[str, Any] = {
     "sample_size": 16, "in_channels": 16, "out_channels": 16, "block_out_channels": (64, 96, 144),
@@ -113,10 +113,10 @@ def new_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
 
 def train_controlnet(control: ControlNetModel, pool: Pool, captions: Captions, unet: UNet2DConditionModel,
                      schedule: Schedule, folder: Path, seed: int) -> tuple[ControlNetModel, UNet2DConditionModel]:
-    """Depth of the subject as a control, and the base on beside it: half of each batch is drawn by caption alone."""
+    """Depth of the subject as a control, and the base on beside it: most of each batch is drawn by caption alone."""
     both = torch.nn.ModuleDict({name: model.to(memory_format=torch.channels_last)
                                 for name, model in (("control", control), ("unet", unet))})
-    alphas, told = noise_schedule().alphas_cumprod, round(schedule.batch_size * TOLD_DEPTH)
+    alphas, told = noise_schedule().alphas_cumprod, max(1, round(schedule.batch_size * TOLD_DEPTH))
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(len(pool), (schedule.batch_size,), generator=generator)
