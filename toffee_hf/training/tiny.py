@@ -375,8 +375,8 @@ def _classifier(desk: _Desk) -> None:
 
 
 TRAINERS: Mapping[str, Callable[[_Desk], None]] = MappingProxyType({
-    "autoencoder": _autoencoder, "latents": _latents, "decoder": _decoder, "clip": _clip, "words": _words, "dino": _dino,
-    "domain": _domain, "segmenter": _segmenter, "depth": _depth, "base": _base,
+    "autoencoder": _autoencoder, "latents": _latents, "decoder": _decoder, "clip": _clip, "words": _words,
+    "dino": _dino, "domain": _domain, "segmenter": _segmenter, "depth": _depth, "base": _base,
     "classifier": _classifier, "controlnet": _controlnet, "drafts": _drafts, "refiner": _refiner, "view": _view,
     "estimates": _estimates,
 })
