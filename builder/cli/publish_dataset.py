@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from builder.cli.arguments import folder
-from builder.cli.hub_arguments import add_local_arguments, add_repository_arguments, check_licence, open_dataset
+from builder.cli.hub_arguments import (
+    MOST_SHARDS_A_FOLDER,
+    add_local_arguments,
+    add_repository_arguments,
+    check_licence,
+    licence_head,
+    make_repository,
+    open_dataset,
+)
 from builder.files import os_errors_are_input
 from builder.lease import Lease, Part
 from builder.publication import MOST_SHARDS, Publication
@@ -34,17 +42,22 @@ def publish_dataset(arguments: argparse.Namespace) -> int:
     """Publish what is finished and not there yet; the same command goes on after a kill."""
     output: Path = arguments.folder
     with os_errors_are_input("cannot use"):
-        record = read_record(output)
-        if record is None or next(read_receipts(output), None) is None:
+        record, shards = read_record(output), sum(1 for _ in read_receipts(output))
+        if record is None or not shards:
             raise InputError(f"{output} holds no finished shard; give an output folder of toffee build")
+        if shards > MOST_SHARDS_A_FOLDER:
+            raise InputError(f"{output} holds {shards:,} shards, more than the {MOST_SHARDS_A_FOLDER:,} files that one "
+                             "folder on the Hub may hold; build it with a recipe of more pairs_per_shard")
         for run in record["runs"]:
             check_licence(run.get("licences", {}).get("subjects"))
-        repository = open_dataset(arguments, arguments.to, create=not arguments.dry_run)
+        repository = open_dataset(arguments, arguments.to, create=False)
         publication = Publication(output, repository, arguments.keep_local)
         _check_runs(record, publication.look(), arguments)
+        repository.check_card(licence_head(record["runs"]))
         if arguments.dry_run:
             _list(publication.waiting())
             return 0
+        make_repository(publication, arguments)
         with Lease(output, _NO_RUN, Part()):
             publication.take_up()
             publication.publish(publication.waiting(), done=True)

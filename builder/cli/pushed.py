@@ -8,12 +8,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from builder.cli.hub_arguments import MOST_SHARDS_A_FOLDER, check_licence, open_dataset
+from builder.cli.hub_arguments import MOST_SHARDS_A_FOLDER, licence_head, make_repository, open_dataset
 from builder.engines.local import default_workers
 from builder.publication import Publication
 from builder.publisher import Publisher
-from builder.report.card_metadata import licence_fields
-from builder.report.statistics import Statistics
 from builder.run import Run
 from builder.run_record import check_runs, subjects_licence
 from toffee_hf.errors import InputError
@@ -37,11 +35,13 @@ class Pushed:
                 raise InputError("--no-keep-local needs --push-to ORG/NAME: shards leave this disk for the Hub")
             return cls(run)
         _check(run, arguments)
-        publication = Publication(run.request.output, open_dataset(arguments, name), arguments.keep_local)
+        repository = open_dataset(arguments, name, create=False)
+        publication = Publication(run.request.output, repository, arguments.keep_local)
         record = publication.look()
-        publication.repository.check_card(_licences(run, arguments))
+        repository.check_card(_licences(run, arguments))
         if record is not None:
             check_runs(run, record, arguments.append, name, "--push-to")
+        make_repository(publication, arguments)
         workers = arguments.workers or default_workers()
         return cls(run, publication, arguments.most_local or max(4, 2 * workers))
 
@@ -88,10 +88,7 @@ def _say(text: str) -> None:
 def _licences(run: Run, arguments: argparse.Namespace) -> str:
     """The head of a card, as far as it says under which licence the rows will stand. Raises InputError if it cannot."""
     weights = [{"name": it.name, "licence": it.licence, "source": it.source} for it in run.recipe.weights]
-    licences = {"subjects": subjects_licence(run, arguments.license), "weights": weights}
-    fields = licence_fields(Statistics({"runs": [{"licences": licences}]}, ()))
-    check_licence(fields["license"])
-    return "".join(["---\n", *(f"{name}: {value}\n" for name, value in fields.items()), "---\n"])
+    return licence_head([{"licences": {"subjects": subjects_licence(run, arguments.license), "weights": weights}}])
 
 
 def _check(run: Run, arguments: argparse.Namespace) -> None:

@@ -64,7 +64,8 @@ def space_folder() -> Path:
 
 def _place(text: str) -> str:
     """A folder by its full path; what is none may be on the Hub."""
-    return str(Path(text).resolve()) if text.startswith((".", "/", "~")) or Path(text).is_dir() else text
+    path = Path(os.path.expanduser(text))
+    return str(path.resolve()) if text.startswith((".", "/", "~")) or path.is_dir() else text
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from cards import REASONS, SCORES, SHOWN, card, note
 from pairs import Index, NoDataset, Pairs, Row, chosen, passing
 
-PAGE = 12
+PAGE, MOST_CARDS = 12, 240           # of a page; that are kept
 AT_MOST = {"copy", "outside"}         # high is bad: the slider is an upper bound
 VERDICTS = ["kept", "rejected"]
 ALL = "any reason"
@@ -81,19 +81,23 @@ def view(pairs: Pairs, page: int, verdicts: list[str], categories: list[str], re
     """Everything that the tab shows for these filters, in the order of its outputs."""
     names = [*SHOWN, *(name for name in SCORES if name not in SHOWN)]
     try:
-        index = pairs.index()
+        return _view(pairs, pairs.index(), page, verdicts, categories, reason, dict(zip(names, values, strict=True)))
     except NoDataset as err:
         return _nothing(str(err), len(names))
+
+
+def _view(pairs: Pairs, index: Index, page: int, verdicts: list[str], categories: list[str], reason: str,
+          values: dict[str, float]) -> tuple[Any, ...]:
     among = chosen(index, verdicts, categories, "" if reason == ALL else reason)
     bounds = {name: (-np.inf, value) if name in AT_MOST else (value, np.inf)
-              for name, value in zip(names, values, strict=True)}
+              for name, value in values.items()}
     within = passing(index, bounds)
     every = np.flatnonzero(np.logical_and.reduce([among, *within.values()]))
     pages = max(1, -(-len(every) // PAGE))
     page = min(max(0, int(page)), pages - 1)
     rows = [index.rows[i] for i in every[page * PAGE : (page + 1) * PAGE]]
     notes = [note(index.scores[name][among], within[name][among]) if name in within else
-             '<p class="note">not in this dataset</p>' for name in names]
+             '<p class="note">not in this dataset</p>' for name in values]
     return (_cards(pairs, rows), _summary(index, among, len(every)),
             f"Page {page + 1} of {pages}", gr.Button(interactive=page > 0), gr.Button(interactive=page < pages - 1),
             page, *notes)
@@ -112,16 +116,17 @@ def _nothing(why: str, notes: int) -> tuple[Any, ...]:
 
 
 def _cards(pairs: Pairs, rows: list[Row]) -> str:
-    """The cards of a page; those drawn lately are not drawn again."""
+    """The cards of a page; those drawn lately, for anybody, are not drawn again. Raises NoDataset."""
     if not rows:
         return "<p class='missing'>No row passes. Lower a threshold, or tick more boxes.</p>"
-    drawn = _recent(pairs)
+    recent = _recent(pairs)           # which other visitors change meanwhile
+    drawn = {row.where: made for row in rows if (made := recent.get(row.where))}
     new = [row for row in rows if row.where not in drawn]
-    for row, pictures in zip(new, pairs.pictures(new), strict=True):
-        drawn[row.where] = card(row, pictures)
+    drawn |= {row.where: card(row, pictures) for row, pictures in zip(new, pairs.pictures(new), strict=True)}
+    recent |= drawn
+    for where in list(recent)[: -MOST_CARDS]:
+        recent.pop(where, None)
     page = "".join(drawn[row.where] for row in rows)
-    while len(drawn) > 20 * PAGE:
-        drawn.pop(next(iter(drawn)), None)
     return f'{LEGEND}<ol class="pairs">{page}</ol>'
 
 

@@ -59,7 +59,13 @@ class Pairs:
             return self._index
 
     def pictures(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
-        """The PIL pictures of rows by column, None where a row has none; each shard is read once."""
+        """The PIL pictures of rows by column, None where a row has none; each shard is read once. Raises NoDataset."""
+        try:
+            return self._pictures(rows)
+        except Exception as err:      # a file that has gone since, or whatever else reading raises
+            raise self._unreadable() from err
+
+    def _pictures(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         found: dict[tuple[str, int, int], dict[str, Any]] = {}
         for config, shard in sorted({row.where[:2] for row in rows}):
             wanted = sorted(row.where[2] for row in rows if row.where[:2] == (config, shard))
@@ -74,7 +80,7 @@ class Pairs:
         try:
             rows = list(islice(self._rows(), MOST_ROWS + 1))
         except Exception as err:      # a folder, a Hub, a network, a format: the page says that there is nothing
-            raise NoDataset(f"No dataset could be read from “{self.name.rstrip('/').rpartition('/')[2]}”.") from err
+            raise self._unreadable() from err
         if not rows:
             raise NoDataset("The dataset has no rows.")
         shown = rows[:MOST_ROWS]
@@ -82,6 +88,9 @@ class Pairs:
         scores = {name: np.array([(row.words["scores"] or {}).get(name) for row in shown], np.float32)
                   for name in names}
         return Index(shown, scores, len(rows) > MOST_ROWS)
+
+    def _unreadable(self) -> NoDataset:
+        return NoDataset(f"No dataset could be read from “{self.name.rstrip('/').rpartition('/')[2]}”.")
 
     def _rows(self) -> Iterator[Row]:
         from datasets import get_dataset_config_names

@@ -63,7 +63,7 @@ class Hub:
         """How many requests of this kind came (and were answered so)."""
         return sum(one.kind == kind and status in (None, one.status) for one in self.requests)
 
-    def wait_for(self, kind: str, count: int = 1, timeout_s: float = 60) -> None:
+    def wait_for(self, kind: str, count: int = 1, timeout_s: float = 300) -> None:
         """Until so many requests of this kind have come: then is the moment to kill whoever sends them."""
         end = time.monotonic() + timeout_s
         while self.count(kind) < count:
@@ -98,7 +98,7 @@ class Hub:
         }
 
     def python(
-        self, code: str, token: str | None = WRITE, *, timeout_s: float = 120, **environment: str
+        self, code: str, token: str | None = WRITE, *, timeout_s: float = 600, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run code in a process of its own with `environment(token)`; its working folder is `hub.folder`."""
         with self.start(code, token, **environment) as process:

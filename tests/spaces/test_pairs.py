@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -45,6 +47,25 @@ def test_pictures_are_those_of_their_rows(source, index):
             assert (pictures[name] is None) == (truth.get(name) is None)
             if pictures[name] is not None:
                 assert pictures[name].tobytes() == truth[name].tobytes()
+
+
+def test_a_file_that_has_gone_since_is_a_sentence(dataset, tmp_path):
+    shutil.copytree(dataset, tmp_path / "rows")
+    gone = pairs.Pairs(str(tmp_path / "rows"))
+    assert view(gone)["cards"] == browsing.PAGE
+    for path in (tmp_path / "rows").glob("rejected/*.parquet"):
+        path.unlink()
+    shown = browsing.view(gone, 0, ["rejected"], sorted({row.words["category"] for row in gone.index().rows}),
+                          browsing.ALL, *[1.0 if name in browsing.AT_MOST else -1.0 for name in cards.SCORES])
+    assert "No dataset could be read from “rows”" in shown[0].value
+
+
+def test_cards_of_a_page_stay_while_others_look_at_more(source, monkeypatch):
+    assert view(source)["cards"] == browsing.PAGE
+    recent, pictures = browsing._recent(source), source.pictures
+    recent.popitem()
+    monkeypatch.setattr(source, "pictures", lambda rows: recent.clear() or pictures(rows))
+    assert view(source)["cards"] == browsing.PAGE
 
 
 def test_an_index_has_an_end(dataset, monkeypatch):

@@ -57,6 +57,8 @@ def patiently(call: Callable[[], Answer], patience: Patience, what: str) -> Answ
         except Exception as err:
             trouble = refused_or_passing(err, what)
             said = err
+        if trouble.wait_s > patience.total_s:
+            break
         patience.sleep(max(wait, trouble.wait_s))
     raise out_of_patience(what, trouble) from said
 
@@ -82,7 +84,8 @@ def refused_or_passing(err: Exception, what: str) -> Trouble:
 
 
 def out_of_patience(what: str, trouble: Trouble) -> HubError:
-    return HubError(f"{what} ({trouble.said}), and patience is at its end; the same command goes on from here")
+    asked = f", and asks for {trouble.wait_s:,.0f} s" if trouble.wait_s else ""
+    return HubError(f"{what} ({trouble.said}{asked}), and patience is at its end; the same command goes on from here")
 
 
 def trouble_of(err: BaseException) -> Trouble | None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from toffee_hf.errors import HeadMoved
+from toffee_hf.errors import HeadMoved, InputError
 from toffee_hf.publishing.hub import Repository
 from toffee_hf.publishing.repository import RepositoryFile
 
@@ -60,11 +60,19 @@ def next_tag(repository: Repository) -> str:
     return f"v{max(numbers, default=0) + 1}"
 
 
+def check_tag(repository: Repository, tag: str | None, found: Changes) -> None:
+    """Raises InputError if the tag is on a commit that is not the one to release."""
+    there = repository.tags().get(tag) if tag else None
+    if there and not (found.is_empty and there == repository.head()):
+        raise InputError(f"{repository.name} has a tag {tag} on another commit; give another --tag")
+
+
 def release(repository: Repository, files: Sequence[RepositoryFile], title: str, tag: str | None = None) -> Release:
     """Commit what has changed, check it on the Hub, and tag it; what is there and tagged already stays as it is.
 
-    title: of the commit. Raises HubError.
+    title: of the commit. Raises HubError, and InputError for a tag that another commit has.
     """
+    check_tag(repository, tag, changes(repository, files))
     commit, contents = repository.head(), {file.path: file.source for file in files}
     while not (found := changes(repository, files)).is_empty:
         try:

@@ -97,6 +97,10 @@ def test_a_model_is_released_on_the_hub(hub, on_hub, family):
     assert hub.count("commit", 200) == 1
     status, said = on_hub("--half")
     assert status == 0 and "tag v2" in said.out
+    for more in (["--dry-run"], []):
+        status, said = on_hub("--tag", "v1", *more)
+        assert status == 2 and "has a tag v1 on another commit; give another --tag" in said.err
+    assert hub.count("commit", 200) == 2
     assert on_hub("--half", "--dry-run")[1].out.strip().endswith("no commit: all is there; nothing was written")
 
 
@@ -112,6 +116,13 @@ def test_bad_places_on_the_hub(hub, on_hub, monkeypatch, to, token, says):
     status, said = on_hub(to=to)
     assert status == 2 and says in said.err and len(said.err.strip().splitlines()) == 1
     assert [key for _, key in hub.store.repositories] == ["org/taken"]
+
+
+@pytest.mark.parametrize("tag", ["", "a b", "-x", "a..b", "v1.", "refs/heads/main", "é"])
+def test_a_tag_that_git_would_not_take(family, capsys, tag):
+    with pytest.raises(SystemExit) as end:
+        publish(family, "org/refiner", f"--tag={tag}")
+    assert end.value.code == 2 and "must be of letters, digits" in capsys.readouterr().err
 
 
 SPACE = ("---\ntitle: Toffee\nsdk: gradio\napp_file: app.py\nlicense: apache-2.0\ntags: [subject-driven]\n---\n"

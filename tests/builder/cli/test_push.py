@@ -111,7 +111,7 @@ BAD = {
     "unlisted licence": ({"licence": "cc-by-9.0"}, {}, "the Hub does not take the card: \"license\" must be one of"),
 }
 OPTIONS = {
-    "revision": (["--revision", "dev"], "has no branch 'dev'; it has main"),
+    "revision": (["--revision", "dev"], "does not exist yet, so it has no branch 'dev'"),
     "part": (["--shards", "0/2"], "--push-to publishes whole runs"),
     "most local": (["--most-local", "0"], "must be at least 1"),
     "too many shards": (["--pairs", "50000"], "12,500 shards are more than the 10,000 files that one folder"),
@@ -124,16 +124,15 @@ def refused(hub, build, place, monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no-token"))
     hub.api().create_repo("org/taken", repo_type="dataset")
     hub.api().upload_file(path_or_fileobj=b"mine", path_in_repo="thesis.txt", repo_id="org/taken", repo_type="dataset")
+    there = titles(hub, "org/taken")
 
     def run(*more, **options):
-        before = [commit for key in hub.store.repositories for commit in titles(hub, key[1])]
         status, said = build(*more, **options)
         assert status == 2 and len(said.err.strip().splitlines()) == 1 and said.out == ""
         assert not any(token in said.err for token in (hub.write, hub.read, hub.stranger, "hf_other"))
         assert not (place / "out").exists()
-        after = [commit for key in hub.store.repositories for commit in titles(hub, key[1])]
-        assert [title for title in after if title != "initial commit"] == [
-            title for title in before if title != "initial commit"]
+        assert list(hub.store.repositories) == [("dataset", "org/taken")]
+        assert titles(hub, "org/taken") == there
         return said.err
 
     return run
@@ -178,14 +177,22 @@ def test_a_folder_is_published_afterwards(hub, build, place, flat, capsys):
     assert len(titles(hub)) == 2 and not list((place / "out").glob("*/*.parquet"))
 
 
-@pytest.mark.parametrize(("folder", "says"), [
-    ("absent", "holds no finished shard"), ("photos", "holds no finished shard"),
-    ("unlicensed", "the card's field 'license' cannot be filled")])
-def test_folders_that_cannot_be_published(hub, place, flat, capsys, folder, says):
-    if folder == "unlicensed":
-        _status(["build", "--recipe", flat("recipe"), "--subjects", "photos", "--pairs", "4", "--output", folder])
-    assert _status(["publish", "dataset", folder, "--to", "org/rows"]) == 2
-    assert says in capsys.readouterr().err and not hub.store.repositories
+@pytest.mark.parametrize(("folder", "licence", "says"), [
+    ("absent", None, "holds no finished shard"), ("photos", None, "holds no finished shard"),
+    ("built", [], "the card's field 'license' cannot be filled"),
+    ("built", ["--license", "cc-by-9.0"], "the Hub does not take the card: \"license\" must be one of"),
+    ("built", ["--license", "cc0-1.0"], "holds 2 shards, more than the 1 files that one folder on the Hub may hold")])
+def test_folders_that_cannot_be_published(hub, place, flat, capsys, monkeypatch, folder, licence, says):
+    monkeypatch.setattr("builder.cli.publish_dataset.MOST_SHARDS_A_FOLDER", 1 if licence == ["--license", "cc0-1.0"]
+                        else 10_000)
+    if folder == "built":
+        _status(["build", "--recipe", flat("recipe"), "--subjects", "photos", "--pairs", "8", "--output", folder,
+                 *licence])
+    for more in (["--dry-run"], []):
+        capsys.readouterr()
+        assert _status(["publish", "dataset", folder, "--to", "org/rows", *more]) == 2
+        assert says in capsys.readouterr().err and not hub.store.repositories
+    assert not mirror(place / folder).exists()
 
 
 def test_an_interrupted_build_says_how_to_go_on_and_does(hub, build, place, flat):
@@ -198,7 +205,7 @@ def test_an_interrupted_build_says_how_to_go_on_and_does(hub, build, place, flat
     while not hub.count("commit", 200) and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 143 and "the same command goes on from here" in said and "Traceback" not in said
     assert 0 < check_whole(hub) < 60
     assert build(pairs=60)[0] == 0 and check_whole(hub) == 60

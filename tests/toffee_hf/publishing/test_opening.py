@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests import hub_stand_in as wrong
@@ -30,6 +32,14 @@ def told(hub, monkeypatch):
 def test_a_name_that_is_none(told, hub, name):
     assert "is no name of a repository: give ORG/NAME" in told(name)
     assert not hub.requests
+
+
+def test_nobody_waits_for_a_rate_limit_before_anything_runs(hub, told, monkeypatch):
+    monkeypatch.setattr("toffee_hf.publishing.patience.Patience.hurried", lambda patience: Patience(sleep=pytest.fail,
+                                                                                                    total_s=20))
+    hub.faults.inject("*", wrong.retry_after(240), times=None)
+    assert re.search(r"the Hub answers 429.*, and asks for 240 s\), and patience is at its end", told())
+    assert not hub.store.repositories
 
 
 def test_no_token(told, monkeypatch, tmp_path):

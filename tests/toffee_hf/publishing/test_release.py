@@ -60,6 +60,7 @@ def test_a_release_may_be_named(repository, folder):
     (folder / "README.md").write_text("new")
     with pytest.raises(InputError, match="has a tag 2026-01 on another commit; give another --tag"):
         release(repository, files_of(folder), "Toffee editor", "2026-01")
+    assert repository.head() == repository.tags()["2026-01"], "nothing was committed"
 
 
 @pytest.mark.parametrize("kind", ["commit", "tag", "lfs-put", "tree", "refs", "paths-info"])
