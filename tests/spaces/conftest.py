@@ -24,7 +24,8 @@ SHOTS = ROOT / "outputs" / "screenshots"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]
 COUNTS = {"generation": 9, "editing": 6, "rejected": 8}
-START_SECONDS, TIMEOUT_MS = 180, 120_000      # on a machine that is busy with other things
+# On a machine that is busy with other things everything takes many times longer; what hangs still ends the test.
+START_SECONDS, ANSWER_SECONDS, TIMEOUT_MS = 600, 300, 300_000
 
 pytest.importorskip("gradio", reason="the Space's tests need gradio: pip install -e '.[space]'")
 
@@ -97,7 +98,7 @@ def start(model: Path | str, dataset: Path | str, folder: Path) -> Running:
     while time.monotonic() - began < START_SECONDS:
         assert process.poll() is None, log.read_text()
         try:
-            urllib.request.urlopen(url, timeout=5).close()
+            urllib.request.urlopen(url, timeout=60).close()
             return Running(url, process, log, time.monotonic() - began)
         except OSError:
             time.sleep(0.3)
@@ -109,8 +110,12 @@ def start(model: Path | str, dataset: Path | str, folder: Path) -> Running:
 def space(model: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     running = start(model, dataset, tmp_path_factory.mktemp("running"))
     yield running
+    stop(running)
+
+
+def stop(running: Running) -> None:
     running.process.terminate()
-    running.process.wait(20)
+    running.process.wait(ANSWER_SECONDS)
 
 
 @pytest.fixture(scope="session")
@@ -121,7 +126,7 @@ def browser() -> Iterator[Any]:
     if chromium is None:
         pytest.skip("BROWSER TESTS SKIPPED: no Chromium on this machine: apt-get install chromium")
     with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        started = playwright.chromium.launch(executable_path=chromium, args=FLAGS, timeout=TIMEOUT_MS)
         yield started
         started.close()
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import ROOT
-from tests.spaces.conftest import SPACE, start
+from tests.spaces.conftest import ANSWER_SECONDS, SPACE, start, stop
 from tests.spaces.hostile import write_hostile
 
 gradio_client = pytest.importorskip("gradio_client")
@@ -23,7 +23,11 @@ SECRET = "the secret of this test"
 
 @pytest.fixture(scope="module")
 def client(space):
-    return gradio_client.Client(space.url, verbose=False)
+    return connected(space)
+
+
+def connected(running):
+    return gradio_client.Client(running.url, verbose=False, httpx_kwargs={"timeout": ANSWER_SECONDS})
 
 
 def edit(client, subject, prompt="a mug", scene=None, mask=None, scale=1.0, steps=2, seed=0):
@@ -41,7 +45,7 @@ def refused(client, *arguments, **options):
 
 def get(url):
     try:
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as answer:
             return answer.status, answer.read(), answer.headers
     except urllib.error.HTTPError as err:
         return err.code, err.read(), err.headers
@@ -91,9 +95,10 @@ def test_the_scene_may_not_be_a_bomb_either(client, photo, tmp_path):
     assert "too large" in refused(client, photo, scene=write_hostile(tmp_path)["bomb"])
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "{tmp}/secret.txt", "{space}/app.py", "{space}/../../README.md",
-                                  "{model}/model_index.json", "{dataset}/README.md", "../../../../../../etc/passwd",
-                                  "/proc/self/environ", "file:///etc/passwd", "http://127.0.0.1:1/"])
+@pytest.mark.parametrize("path", [
+    "/etc/passwd", "{tmp}/secret.txt", "{space}/app.py", "{space}/../../README.md",
+    "{model}/model_index.json", "{dataset}/README.md", "../../../../../../etc/passwd", "/proc/self/environ",
+    "file:///etc/passwd", "http://127.0.0.1:1/"])
 def test_files_stay_where_they_are(space, client, tmp_path, model, dataset, path):
     (tmp_path / "secret.txt").write_text(SECRET)
     path = path.format(tmp=tmp_path, space=SPACE, model=model, dataset=dataset)
@@ -103,7 +108,7 @@ def test_files_stay_where_they_are(space, client, tmp_path, model, dataset, path
     smuggled = {"path": path, "meta": {"_type": "gradio.FileData"}}
     body = json.dumps({"data": [smuggled, "a mug", None, None, 1, 1, 0]}).encode()
     request = urllib.request.Request(f"{space.url}/gradio_api/call/edit", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
         event = json.loads(answer.read())["event_id"]
     assert b"event: error" in get(f"{space.url}/gradio_api/call/edit/{event}")[1]
 
@@ -115,7 +120,7 @@ def test_uploaded_markup_is_never_shown_as_a_page(space, tmp_path):
                 % (name.encode(), hostile[kind].read_bytes()))
         request = urllib.request.Request(f"{space.url}/gradio_api/upload", body,
                                          {"Content-Type": "multipart/form-data; boundary=x"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
             (path,) = json.loads(answer.read())
         _, _, headers = get(f"{space.url}/gradio_api/file={path}")
         assert headers["content-disposition"].startswith("attachment")
@@ -142,7 +147,7 @@ def test_the_tool_is_offered_and_works_over_mcp(space, photo):
 
 def test_visitors_at_once_get_their_own_pictures(space, photo):
     seeds = list(range(6))
-    clients = [gradio_client.Client(space.url, verbose=False) for _ in seeds]
+    clients = [connected(space) for _ in seeds]
     alone = {seed: edit(clients[0], photo, seed=seed) for seed in seeds}
     with ThreadPoolExecutor(len(seeds)) as pool:
         together = list(pool.map(lambda seed: edit(clients[seed], photo, seed=seed), seeds))
@@ -155,11 +160,10 @@ def test_without_a_model_and_a_dataset_the_page_says_so(photo, tmp_path):
     try:
         status, body, _ = get(running.url)
         assert status == 200 and b"No model could be loaded" in body
-        client = gradio_client.Client(running.url, verbose=False)
+        client = connected(running)
         assert "No model could be loaded" in refused(client, photo)
     finally:
-        running.process.terminate()
-        running.process.wait(20)
+        stop(running)
 
 
 def test_the_folder_is_whole_and_says_what_the_hub_needs():

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.spaces.test_app import edit, gradio_client
+from tests.spaces.test_app import connected, edit
 
 VISITORS, SECONDS, SEEDS = 8, 120, 16
 GROWTH_MB = 120
@@ -16,13 +16,13 @@ GROWTH_MB = 120
 @pytest.mark.slow
 def test_eight_visitors_for_two_minutes(space, photo):
     psutil = pytest.importorskip("psutil")
-    first = gradio_client.Client(space.url, verbose=False)
+    first = connected(space)
     truth = {seed: edit(first, photo, seed=seed).tobytes() for seed in range(SEEDS)}
     process, wrong, drawn, sizes = psutil.Process(space.process.pid), [], [], []
     began = time.monotonic()
 
     def visit(number):
-        client, turn = gradio_client.Client(space.url, verbose=False), 0
+        client, turn = connected(space), 0
         while time.monotonic() - began < SECONDS:
             seed, turn = (number * 5 + turn) % SEEDS, turn + 1
             asked = time.monotonic()
@@ -36,9 +36,9 @@ def test_eight_visitors_for_two_minutes(space, photo):
     for visitor in visitors:
         visitor.start()
     while any(visitor.is_alive() for visitor in visitors):
-        sizes.append((time.monotonic() - began, process.memory_info().rss / 2**20))
-        time.sleep(2)
-    early = max(size for at, size in sizes if at < SECONDS / 4)
-    late = max(size for at, size in sizes if at > SECONDS * 3 / 4)
+        sizes.append((len(drawn), process.memory_info().rss / 2**20))
+        time.sleep(0.5)
+    early = max(size for count, size in sizes if count <= len(drawn) / 2)      # by pictures, however long they took
+    late = max((size for count, size in sizes if count > len(drawn) / 2), default=early)
     print(f"{len(drawn)} pictures, {max(drawn):.1f} s at most; {early:.0f} MB early, {late:.0f} MB late")
     assert wrong == [] and len(drawn) >= VISITORS and late - early < GROWTH_MB
