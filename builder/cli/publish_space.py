@@ -12,7 +12,7 @@ from builder.files import os_errors_are_input
 from toffee_hf.errors import InputError
 from toffee_hf.publishing.repository import RepositoryFile
 
-LEFT_OUT = ("__pycache__",)
+HIDDEN_BUT_MEANT = (".gitattributes",)
 
 
 def add_parser(what: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -56,12 +56,19 @@ def publish_space(arguments: argparse.Namespace) -> int:
 
 
 def space_files(source: Path) -> list[RepositoryFile]:
-    """Every file of the folder but what Python leaves there. Raises InputError for a folder without a card."""
+    """Every file of the folder but what Python leaves there and what is hidden, for `.env` may hold a token.
+
+    Raises InputError for a folder without a card.
+    """
     if not (source / "README.md").is_file():
         raise InputError(f"{source} holds no README.md with the card of a Space; give --from, the Space's folder")
-    found = sorted(path for path in source.rglob("*") if not set(path.relative_to(source).parts) & set(LEFT_OUT))
+    found = sorted(path for path in source.rglob("*") if not any(map(_left_out, path.relative_to(source).parts)))
     links = [path for path in found if path.is_symlink()]
     if links:
         raise InputError(f"{links[0]} is a link; a Space holds plain files")
     files = (path for path in found if path.is_file())
     return [RepositoryFile(path.relative_to(source).as_posix(), path.stat().st_size, path) for path in files]
+
+
+def _left_out(part: str) -> bool:
+    return part == "__pycache__" or (part.startswith(".") and part not in HIDDEN_BUT_MEANT)

@@ -48,7 +48,8 @@ def add_tab(pairs: Pairs, tab: gr.Tab) -> None:
     def first(*values: Any) -> Any:
         return view(pairs, 0, *values)
 
-    tab.select(lambda: choices(pairs), None, [categories, reason], **quiet).then(first, filters, shown, **quiet)
+    tab.select(lambda *asked: choices(pairs, *asked), [categories, reason], [categories, reason], **quiet
+               ).then(first, filters, shown, **quiet)
     gr.on([part.change for part in filters], first, filters, shown, trigger_mode="always_last", **quiet)
     for button, step in ((back, -1), (on, 1)):
         button.click(lambda page, *values, step=step: show((page or 0) + step, *values), [page, *filters], shown,
@@ -62,8 +63,8 @@ def _slider(name: str) -> tuple[gr.Slider, gr.HTML]:
     return slider, gr.HTML(elem_id=f"keeps-{name}", elem_classes="keeps", padding=False)
 
 
-def choices(pairs: Pairs) -> tuple[Any, Any]:
-    """The categories and reasons that occur, most frequent reason first."""
+def choices(pairs: Pairs, asked: list[str], reason: str) -> tuple[Any, Any]:
+    """The categories and reasons that occur, most frequent reason first; what was asked for stays, at first all."""
     try:
         rows = pairs.index().rows
     except NoDataset:
@@ -72,8 +73,8 @@ def choices(pairs: Pairs) -> tuple[Any, Any]:
     reasons = [row.reason for row in rows if row.reason]
     table = [(f"{REASONS.get(reason, reason)} ({reasons.count(reason):,})", reason)
              for reason in sorted(set(reasons), key=lambda reason: (-reasons.count(reason), reason))]
-    return (gr.CheckboxGroup(choices=categories, value=categories),
-            gr.Dropdown(choices=[(ALL, ALL), *table], value=ALL))
+    return (gr.CheckboxGroup(choices=categories, value=[name for name in asked if name in categories] or categories),
+            gr.Dropdown(choices=[(ALL, ALL), *table], value=reason if reason in reasons else ALL))
 
 
 def view(pairs: Pairs, page: int, verdicts: list[str], categories: list[str], reason: str, *values: float

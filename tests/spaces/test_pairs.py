@@ -100,6 +100,15 @@ def test_verdict_category_and_reason_choose_rows(index):
     assert {row.reason for row, there in zip(index.rows, alone, strict=True) if there} == {reason}
 
 
+def test_what_was_asked_for_stays_when_the_tab_is_opened_again(source, index):
+    every = sorted({row.words["category"] for row in index.rows})
+    reason = next(row.reason for row in index.rows if row.reason)
+    first = browsing.choices(source, [], browsing.ALL)
+    assert [part.value for part in first] == [every, browsing.ALL]
+    assert [part.value for part in browsing.choices(source, every[:1], reason)] == [every[:1], reason]
+    assert [part.value for part in browsing.choices(source, ["gone"], "gone")] == [every, browsing.ALL]
+
+
 def view(source, page=0, verdicts=("kept", "rejected"), reason=browsing.ALL, **bounds):
     names = [*cards.SHOWN, *(name for name in cards.SCORES if name not in cards.SHOWN)]
     values = [bounds.get(name, 1.0 if name in browsing.AT_MOST else -1.0) for name in names]

@@ -136,6 +136,9 @@ def space(hub, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "space"
     (folder / "__pycache__").mkdir(parents=True)
     (folder / "__pycache__" / "app.pyc").write_bytes(b"x")
+    (folder / ".gradio").mkdir()
+    for hidden in (".env", ".gradio/certificate.pem"):
+        (folder / hidden).write_text("secret")
     (folder / "app.py").write_text("print()\n")
     (folder / "README.md").write_text(SPACE)
 
