@@ -24,7 +24,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
 
-BELIEF = 3.0                          # of the gate before it has learnt anything, as a logit: the hint counts by .95
+BELIEF = 5.0                          # of the gate before it has learnt anything, as a logit: the hint counts by .99
 PLANES = 4                            # beside source and hint: mask, depth, where depth is told, where the hint is
 
 
