@@ -54,7 +54,7 @@ def test_at_first_it_predicts_what_its_base_does_and_believes_the_hint(predictio
     x = inputs()
     stock = base(x["sample"], x["timestep"], x["encoder_hidden_states"]).sample
     assert (model(**with_planes(x, mask=1, shown=0)).sample - stock).abs().max() < 1e-5
-    alpha, belief = x["alpha"][:, None, None, None], torch.tensor(3.0).sigmoid()
+    alpha, belief = x["alpha"][:, None, None, None], torch.tensor(5.0).sigmoid()
     sigma, hint = (1 - alpha**2).sqrt(), x["space"][:, LATENTS + 3 : -1]
     if prediction == "epsilon":
         told = (x["sample"] - alpha * hint) / sigma

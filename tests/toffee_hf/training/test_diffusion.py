@@ -63,12 +63,12 @@ def test_base_and_controlnet_learn_together_and_go_on(toys, unet, captions, tmp_
         "a finished training is loaded, not done again"
 
 
-def test_depth_is_told_to_half_of_a_batch(toys, unet, captions, tmp_path):
+def test_depth_is_told_to_a_quarter_of_a_batch(toys, unet, captions, tmp_path):
     seen = []
     control = new_controlnet(unet)
     control.register_forward_hook(lambda module, inputs, out: seen.append(len(inputs[0])))
     train_controlnet(control, toys, captions, unet, SCHEDULE, tmp_path, 0)
-    assert seen == [2, 2]
+    assert seen == [1, 1]
 
 
 def test_the_caption_as_a_whole_counts(unet):
