@@ -20,7 +20,7 @@ LOADING = re.compile(r"^## Load it\n.*?(?=^## )", re.DOTALL | re.MULTILINE)
 SHARES = {
     "tasks": "tasks", "editing": "share of editing pairs", "reconstruction": "share of reconstruction (p)",
     "drop_subject": "share without the subject", "told_depth": "share with depth",
-    "whole_reference": "share without the reference's mask", "targets": "targets", "views": "references in new views",
+    "whole_reference": "share without the reference's mask", "loose_mask": "share of masks as people paint", "targets": "targets", "views": "references in new views",
 }
 
 
@@ -55,14 +55,16 @@ def _editor_card(told: Mapping[str, Any], results: str) -> str:
     rows = " and ".join(f"{count:,} {task}" for task, count in data["rows"].items())
     left_out = ", ".join(f"{count:,} `{reason}`" for reason, count in data["skipped"].items()) or "none"
     settings = [("steps", f"{told['steps']:,}"),
-                *((words, config[name]) for name, words in (SETTINGS | SHARES).items())]
+                *((words, config[name]) for name, words in (SETTINGS | SHARES).items() if name in config)]
     made = "\n\n".join((f"From {base}, by `toffee train editor` on {rows} pairs of `{dataset}`; left out: {left_out}.",
                         table(("setting", "value"), settings),
                         "Made with " + ", ".join(f"{name} {version}" for name, version in told["versions"].items())
                         + "."))
-    seconds = told["seconds"]
+    seconds, before = told["seconds"], told.get("before", {"samples": 0})
+    gone_on = (f", which went on from an editor of {before['samples']:,} examples in {before['seconds']:,.0f} s"
+               if before["samples"] else "")
     cost = (f"{told['samples']:,} training examples in {seconds:,.0f} s ({seconds / 3600:.2f} hours) of "
-            f"{told['processes']} x {told['device']}. What the pairs cost is on the card of their dataset.")
+            f"{told['processes']} x {told['device']}{gone_on}. What the pairs cost is on the card of their dataset.")
     return template("editor").substitute(
         metadata=yaml.safe_dump(head, sort_keys=False, allow_unicode=True).rstrip("\n"), load="",
         title=f"Toffee Editor ({base.rpartition('/')[2]})", base=base, size_px=int(config["size_px"]), made=made,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -55,15 +56,17 @@ def train_editor_on(spec: str, backbone: Backbone, config: EditorConfig, folder:
 def new_editor(backbone: Backbone, config: EditorConfig, size_px: int) -> ToffeeEditorUNet:
     """An editor that starts from the base's UNet, or from the editor in `config.start`."""
     if config.start:
-        return _fitting(editor_of(backbone.unet, Path(config.start)), backbone, config.start)
+        found = editor_of(backbone.unet, Path(config.start), apart=bool(config.lora_rank))
+        return _fitting(found, backbone, config.start)
     side = min(MOST_PATCHES, backbone.patch_side(size_px))
     with default_dtype(backbone.unet.dtype):
         return ToffeeEditorUNet.from_unet(backbone.unet, subject_dim=2 * backbone.encoder.config.hidden_size,
                                           patches=side**2, prediction_type=backbone.prediction)
 
 
-def editor_of(unet: Any, folder: Path) -> ToffeeEditorUNet:
-    """The editor in a folder: complete, or what LoRA left of its training over this UNet, merged into it.
+def editor_of(unet: Any, folder: Path, apart: bool = False) -> ToffeeEditorUNet:
+    """The editor in a folder: complete, or what LoRA left of its training over this UNet, merged into it or `apart`, so
+    that it can be trained on.
 
     Raises InputError if there is none, or it was trained over another UNet.
     """
@@ -79,8 +82,8 @@ def editor_of(unet: Any, folder: Path) -> ToffeeEditorUNet:
     with default_dtype(unet.dtype):
         model = ToffeeEditorUNet.from_unet(unet, subject_dim=shapes["project.0.weight"][1], patches=shapes["place"][0],
                                            prediction_type=prediction)
-    found: ToffeeEditorUNet = merged(load_trained(model, part))
-    return found
+    found: ToffeeEditorUNet = load_trained(model, part)
+    return found if apart else merged(found)
 
 
 def install_editor(run: Path, family: Path) -> int:
@@ -89,6 +92,9 @@ def install_editor(run: Path, family: Path) -> int:
     told, part = run / DONE, run / PART
     if not (told.is_file() and part.is_file()):
         raise InputError(f"{run} holds no finished LoRA training of an editor; train with --lora-rank to the end")
+    start = json.loads(told.read_text())["config"]["start"]
+    if start and not (Path(start) / PART).is_file():
+        raise InputError(f"{run} went on from {start}, a complete editor, so its LoRA is none over the family's base")
     tensors = {name: x.half() if x.is_floating_point() else x for name, x in load_file(part).items()}
     with safe_open(part, "pt") as opened:
         metadata = opened.metadata()

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from toffee_hf.errors import InputError
-from toffee_hf.pipelines.pipeline_toffee import conditions, scaled_depth
+from toffee_hf.pipelines.pipeline_toffee import conditions, mask_box, scaled_depth
 from toffee_hf.training.backbone import Backbone, TextCondition
 from toffee_hf.training.pair_stream import Pairs
 from toffee_hf.training.trainer import TrainConfig
@@ -30,10 +30,11 @@ class EditorConfig(TrainConfig):
 
     tasks: joint, generation or editing; editing: share of editing pairs in joint training; reconstruction: the
     reference is the target itself (p of the paper); drop_subject: without the subject; told_depth: with the target's
-    depth; whole_reference: the reference's mask is not known; limit: rows to use, None: all; targets: `drafts` learns
-    the unrefined pictures, which `toffee build` leaves as sources of editing pairs, so these are read for both tasks;
-    views: whether rows count whose reference is a new view; noisings: noisy copies of each example, at times spread
-    over the schedule, where encoding costs as much as learning; start: folder of an editor to go on from.
+    depth; whole_reference: the reference's mask is not known; loose_mask: the mask to edit is widened to its box, or to
+    the ellipse in its box, as people paint; limit: rows to use, None: all; targets: `drafts` learns the unrefined
+    pictures, which `toffee build` leaves as sources of editing pairs, so these are read for both tasks; views: whether
+    rows count whose reference is a new view; noisings: noisy copies of each example, at times spread over the schedule,
+    where encoding costs as much as learning; start: folder of an editor to go on from.
     """
 
     tasks: str = "joint"
@@ -42,6 +43,7 @@ class EditorConfig(TrainConfig):
     drop_subject: float = 0.08
     told_depth: float = 0.4
     whole_reference: float = 0.15
+    loose_mask: float = 0.6
     limit: int | None = None
     targets: str = "refined"
     views: bool = True
@@ -50,7 +52,7 @@ class EditorConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)
-        shares = ("editing", "reconstruction", "drop_subject", "told_depth", "whole_reference")
+        shares = ("editing", "reconstruction", "drop_subject", "told_depth", "whole_reference", "loose_mask")
         wrong = [name for name in shares if not 0 <= getattr(self, name) <= 1]
         wrong += [] if self.tasks in TASKS else ["tasks"]
         wrong += [] if self.targets in TARGETS else ["targets"]
@@ -96,6 +98,7 @@ def examples_of(pairs: Pairs, backbone: Backbone, pipeline: Any, config: EditorC
         return (torch.rand(len(pairs.prompts), generator=generator) < share)[:, None, None, None]
 
     pairs = _referred(pairs, chosen(config.reconstruction), chosen(config.whole_reference))
+    pairs = replace(pairs, mask=_painted(pairs.mask, chosen(config.loose_mask), chosen(0.5)))
     depth = _depth(pairs, backbone.find_depth, chosen(config.told_depth), chosen(0.5))
     subjects = Subjects(pairs.reference[:, None], pairs.reference_mask[:, None])
     space = conditions(backbone.encode, pairs.source, pairs.mask, depth, subjects, backbone.cell_px)
@@ -114,6 +117,17 @@ def _referred(pairs: Pairs, repeated: Tensor, whole: Tensor) -> Pairs:
     mask = torch.where(repeated, pairs.target_mask, pairs.reference_mask)
     return replace(pairs, reference=torch.where(repeated, pairs.target, pairs.reference),
                    reference_mask=torch.where(whole, torch.ones_like(mask), mask))
+
+
+def _painted(mask: Tensor, loose: Tensor, oval: Tensor) -> Tensor:
+    """Masks to edit, those of `loose` widened to their box or, if `oval`, by the ellipse in it, (B, 1, H, W)."""
+    height, width = mask.shape[-2:]
+    x0, y0, x1, y1 = mask_box(mask)[:, :, None, None, None].unbind(1)
+    x = ((torch.arange(width).to(mask) + 0.5) / width * 2 - 1 - (x0 + x1) / 2) / ((x1 - x0) / 2)
+    y = ((torch.arange(height).to(mask) + 0.5) / height * 2 - 1)[:, None]
+    y = (y - (y0 + y1) / 2) / ((y1 - y0) / 2)
+    wide = torch.where(oval, x.square() + y.square() <= 1, (x.abs() <= 1) & (y.abs() <= 1))
+    return torch.where(loose, torch.maximum(mask, wide.to(mask)), mask)
 
 
 def _depth(pairs: Pairs, find: Callable[[Tensor], Tensor] | None, told: Tensor, cut_out: Tensor) -> Tensor | None:

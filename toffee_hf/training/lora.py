@@ -22,15 +22,20 @@ EVERYWHERE = (*TARGETS, "conv1", "conv2", "conv_shortcut", "conv", "time_emb_pro
 
 
 def add_lora(model: Any, rank: int) -> Any:
-    """Freeze the UNet of `model`, and give it low-rank layers; these and the model's own layers train.
+    """Freeze the UNet of `model`, and give it low-rank layers unless it has them; these and the model's own layers train.
 
-    Raises InputError where peft is not installed.
+    Raises InputError where peft is not installed, or it has layers of another rank.
     """
     try:
         from peft import LoraConfig
     except ImportError as err:
         raise InputError("--lora-rank needs peft: pip install 'toffee-hf[train]'") from err
     unet, own = _parts(model)
+    if known := getattr(unet, "peft_config", None):
+        has = next(iter(known.values())).r
+        if has != rank:
+            raise InputError(f"the training to go on from has low-rank layers of rank {has}: give --lora-rank {has}")
+        return model
     unet.requires_grad_(False)
     unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian",
                                 target_modules=list(EVERYWHERE if own else TARGETS)))

@@ -198,7 +198,8 @@ class Workshop:
             left_out.update({key.removeprefix(SKIPPED): int(n) for key, n in row.items() if key.startswith(SKIPPED)})
         return {"config": settings, "data": data.described(left_out),
                 "steps": self.config.steps, "samples": rows[-1]["samples"],
-                "seconds": None if state is None else state.seconds, "device": device_name(self.accelerator.device),
+                "seconds": None if state is None else state.seconds, "before": _before(settings.get("start", "")),
+                "device": device_name(self.accelerator.device),
                 "processes": self.accelerator.num_processes, "final_losses": final,
                 "versions": installed_versions(LIBRARIES)}
 
@@ -223,6 +224,16 @@ class Workshop:
         os.close(self._lock)
         if self._made and kind is not None and issubclass(kind, InputError) and not any(self.folder.iterdir()):
             self.folder.rmdir()
+
+
+def _before(start: str) -> dict[str, float]:
+    """Examples and seconds that a training cost from which another goes on, those before it included."""
+    told = Path(start) / DONE
+    if not start or not told.is_file():
+        return {"samples": 0, "seconds": 0.0}
+    cost = json.loads(told.read_text())
+    earlier = cost.get("before", {"samples": 0, "seconds": 0.0})
+    return {key: cost[key] + earlier[key] for key in ("samples", "seconds")}
 
 
 def check_config(path: Path, settings: dict[str, Any]) -> None:

@@ -232,6 +232,22 @@ def test_a_training_goes_on_from_an_editor_and_knows_it_by_its_content(tmp_path,
     assert all((a[k] - b[k]).abs().max() < 1e-6 for k in a)
 
 
+def test_a_lora_training_goes_on_as_one_over_the_same_base(tmp_path, family, data, whole):
+    first, second = tmp_path / "first", tmp_path / "second"
+    train(data, family.folder, first, steps=3, lora_rank=2)
+    train(data, family.folder, second, steps=2, lora_rank=2, learning_rate=1e-9, start=str(first))
+    a, b = (loop.load_file(folder / PART) for folder in (first, second))
+    assert a.keys() == b.keys() and all((a[k] - b[k]).abs().max() < 1e-6 for k in a)
+    told, before = (json.loads((folder / "training.json").read_text()) for folder in (second, first))
+    assert told["before"] == {"samples": 9, "seconds": before["seconds"]} and before["before"]["samples"] == 0
+    install_editor(second, tmp_path / "family")
+    with pytest.raises(InputError, match="give --lora-rank 2"):
+        train(data, family.folder, tmp_path / "third", steps=1, lora_rank=4, start=str(first))
+    train(data, family.folder, tmp_path / "fourth", steps=1, lora_rank=2, start=str(whole / "editor"))
+    with pytest.raises(InputError, match="a complete editor"):
+        install_editor(tmp_path / "fourth", tmp_path / "family")
+
+
 def test_a_start_that_is_no_editor_of_this_base_is_told(tmp_path, family, data, whole):
     for start, says in ((tmp_path, "holds no editor"), (family.folder / "refiner", "holds no editor"),
                         (family.folder / "nothing", "holds no editor")):

@@ -13,7 +13,7 @@ from toffee_hf.training.backbone import TextCondition, open_backbone
 from toffee_hf.training.editor import PairData, new_editor
 from toffee_hf.training.editor_examples import EditorConfig, EditorExample, editor_loss, examples_of
 
-NOTHING = {"reconstruction": 0.0, "drop_subject": 0.0, "told_depth": 0.0, "whole_reference": 0.0}
+NOTHING = {"reconstruction": 0.0, "drop_subject": 0.0, "told_depth": 0.0, "whole_reference": 0.0, "loose_mask": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,9 @@ def made(base, pairs):
     torch.manual_seed(0)
     model = new_editor(base, EditorConfig(), 64)
 
-    def make(backbone=base, pairs=pairs, **shares):
+    def make(backbone=base, pairs=pairs, seed=0, **shares):
         return examples_of(pairs, backbone, base.editor_pipeline(model), EditorConfig(**{**NOTHING, **shares}),
-                           torch.Generator().manual_seed(0))
+                           torch.Generator().manual_seed(seed))
 
     return make
 
@@ -81,6 +81,21 @@ def test_a_dropped_subject_counts_nowhere(made):
 def test_a_whole_reference_shows_every_patch(made):
     patches = made(whole_reference=1.0).told["subject_patches"]
     assert patches.all() and not made().told["subject_patches"].all()
+
+
+def test_a_loose_mask_is_the_box_of_the_mask_or_the_ellipse_in_it_and_lays_the_subject_where_it_was(base, pairs, made):
+    edits = ~pairs.mask.flatten(1).all(1)
+    tight = torch.zeros_like(pairs.mask)
+    tight[..., 4:60, 4:60] = ((torch.arange(56)[:, None] // 8 + torch.arange(56) // 8) % 2).float()
+    pairs = replace(pairs, mask=torch.where(edits[:, None, None, None], tight, pairs.mask))
+    strict, loose = parts(made(pairs=pairs)), parts(made(pairs=pairs, loose_mask=1.0))
+    assert torch.equal(strict[5], loose[5])                                        # where the subject is laid
+    assert torch.equal(strict[1][~edits], loose[1][~edits]) and edits.sum() == 2
+    kinds = set()
+    for seed in range(8):
+        cells = made(pairs=pairs, seed=seed, loose_mask=1.0).drawn[edits].flatten(1)
+        kinds |= {int(n) for n in cells.sum(1)}
+    assert kinds == {60, 64}
 
 
 def test_depth_is_told_of_some_of_the_subject_alone_or_of_the_picture(base, pairs, made):
