@@ -22,7 +22,7 @@ EVERYWHERE = (*TARGETS, "conv1", "conv2", "conv_shortcut", "conv", "time_emb_pro
 
 
 def add_lora(model: Any, rank: int) -> Any:
-    """Freeze the UNet of `model`, and give it low-rank layers unless it has them; these and the model's own layers train.
+    """Freeze the UNet of `model`, give it low-rank layers unless it has them; these and the model's own layers train.
 
     Raises InputError where peft is not installed, or it has layers of another rank.
     """
