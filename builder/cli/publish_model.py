@@ -16,6 +16,8 @@ from toffee_hf.publishing.repository import RepositoryFile
 
 MODELS = {"editor": "editor", "refiner": "refiner", "view": "view", "view-generator": "view"}
 
+ONLY_ON_THE_HUB = {"tag": None, "revision": "main", "private": False, "dataset": None}
+
 
 def add_parser(what: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = what.add_parser("model", help="a model for diffusers, with code, card and licence", allow_abbrev=False)
@@ -56,6 +58,9 @@ def _to_folder(arguments: argparse.Namespace) -> int:
     from toffee_hf.publishing.repository import refuse_occupied
 
     target = _folder(arguments.to)
+    hubs = [f"--{name}" for name, default in ONLY_ON_THE_HUB.items() if getattr(arguments, name) != default]
+    if hubs:
+        raise InputError(f"{', '.join(hubs)} of a model in a folder means nothing: give --to ORG/NAME, or leave it out")
     refuse_occupied(target, arguments.replace)
     with tempfile.TemporaryDirectory() as scratch:
         files = _export(arguments, Path(scratch) / "repository" if arguments.dry_run else target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,6 +15,7 @@ CONFIGS = ("generation", "editing", "rejected")
 WORDS = ("id", "category", "class_name", "prompt", "scores", "reason", "task")
 PICTURES = ("reference", "reference_mask", "source", "mask", "target", "target_mask")
 MOST_ROWS = 20_000                    # of an index: some 10 MB
+RETRY_S = 30.0
 
 
 class NoDataset(Exception):
@@ -49,13 +51,20 @@ class Pairs:
         self.name, self.revision = name, revision
         self._lock = threading.Lock()
         self._index: Index | None = None
+        self._failed: tuple[float, NoDataset] | None = None
         self._streams: dict[str, Any] = {}      # by config, with pictures; iterating one leaves it as it is
 
     def index(self) -> Index:
-        """Read once. Raises NoDataset."""
+        """Read once; where that failed, it is tried again after RETRY_S. Raises NoDataset."""
         with self._lock:
+            if self._failed is not None and time.monotonic() - self._failed[0] < RETRY_S:
+                raise self._failed[1]
             if self._index is None:
-                self._index = self._read()
+                try:
+                    self._index = self._read()
+                except NoDataset as err:
+                    self._failed = time.monotonic(), err
+                    raise
             return self._index
 
     def pictures(self, rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -82,6 +82,19 @@ def test_no_dataset_is_a_sentence(name, tmp_path):
     assert "TOFFEE_DATASET" in shown[0].value
 
 
+def test_what_cannot_be_read_is_tried_again_after_a_while_only(dataset, monkeypatch):
+    source, tries, now = pairs.Pairs("no-such/dataset"), [], [0.0]
+    monkeypatch.setattr(pairs.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(source, "_rows", lambda: tries.append(now[0]) or iter([1 / 0]))
+    for now[0] in (0.0, 1.0, 29.0, 31.0):
+        with pytest.raises(pairs.NoDataset, match="No dataset could be read"):
+            source.index()
+    assert tries == [0.0, 31.0]
+    monkeypatch.setattr(source, "_rows", pairs.Pairs(str(dataset))._rows)
+    now[0] = 70.0
+    assert len(source.index().rows) == sum(COUNTS.values())
+
+
 def test_a_threshold_keeps_what_the_rule_of_the_judge_keeps(index):
     for name in SCORES:
         bound = 0.7

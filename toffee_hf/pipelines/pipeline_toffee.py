@@ -274,7 +274,8 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
         Raises ValueError, in one sentence, for anything that does not fit together.
         """
         self._check(subject_image, image, mask_image, depth_image, pose_image, output_type)
-        self._check_numbers(subject_scale, guidance_scale, num_inference_steps, num_images_per_prompt, height, width)
+        self._check_numbers(subject_scale, guidance_scale, num_inference_steps, num_images_per_prompt, eta, height,
+                            width)
         tensor_inputs = self._callback_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs)
         self._guidance_scale, self._interrupt = guidance_scale, False
         count, each = self._count(prompt, prompt_embeds), num_images_per_prompt
@@ -330,13 +331,15 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
             if wrong:
                 raise ValueError(sentence)
 
-    def _check_numbers(self, scale: Any, guidance: Any, steps: Any, each: Any, height: Any, width: Any) -> None:
+    def _check_numbers(self, scale: Any, guidance: Any, steps: Any, each: Any, eta: Any, height: Any, width: Any
+                       ) -> None:
         multiple = self.vae_scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
         sides = [side for side in (height, width) if side is not None]
         for right, sentence in (
             (isinstance(scale, _NUMBER) and 0 <= scale <= 2, f"subject_scale must be in [0, 2], got {scale!r}"),
             (isinstance(guidance, _NUMBER) and math.isfinite(guidance),
              f"guidance_scale must be a number, got {guidance}"),
+            (isinstance(eta, _NUMBER) and 0 <= eta <= 1, f"eta must be in [0, 1], got {eta!r:.80}"),
             (isinstance(steps, _WHOLE) and steps > 0, f"num_inference_steps must be at least 1, got {steps}"),
             (isinstance(each, _WHOLE) and each > 0, f"num_images_per_prompt must be at least 1, got {each}"),
             (all(isinstance(side, _WHOLE) and side > 0 and side % multiple == 0 for side in sides),
@@ -347,6 +350,8 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
 
     def _callback_inputs(self, callback: Any, named: Sequence[str]) -> Sequence[str]:
         """What a callback is shown: what it names itself, or what is named for it."""
+        if callback is not None and not callable(callback):
+            raise ValueError(f"callback_on_step_end must be a function or None, got {callback!r:.80}")
         inputs: Sequence[str] = getattr(callback, "tensor_inputs", named)
         if not set(inputs) <= set(self._callback_tensor_inputs):
             raise ValueError(f"callback_on_step_end_tensor_inputs must be out of {self._callback_tensor_inputs}, got "

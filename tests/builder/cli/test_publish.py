@@ -56,6 +56,11 @@ def test_a_folder_with_something_else_is_refused(family, tmp_path, capsys, more,
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+def test_what_only_the_hub_has_is_refused_for_a_folder(family, tmp_path, capsys):
+    assert publish(family, tmp_path / "model", "--tag", "v2", "--private", "--dry-run") == 2
+    assert "--tag, --private of a model in a folder" in capsys.readouterr().err
+
+
 def test_figures_that_are_not_there_fail_before_anything_is_written(family, tmp_path, capsys):
     done = main(["publish", "model", "--model", "refiner", "--from", str(family), "--to", str(tmp_path / "model"),
                  "--figures", str(tmp_path / "none.md")])
