@@ -25,9 +25,10 @@ from toffee_hf.perception import similarity
 from toffee_hf.perception.depth import control_picture
 from toffee_hf.perception.masks import subject_masks
 from toffee_hf.toy.world import Split, ToySubject, toy_subject
+from toffee_hf.training.editor_examples import painted
 
 KINDS = ("photo", "style")
-NEW, POSED, EDIT = "new picture", "new picture, depth told", "edit"
+NEW, POSED, EDIT, PAINTED = "new picture", "new picture, depth told", "edit", "edit, painted mask"
 GROWN_PX = 5                          # of the mask around both subjects, as in the pairs of a build
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0)
 Values = dict[str, Tensor]            # one value a picture
@@ -35,13 +36,13 @@ Values = dict[str, Tensor]            # one value a picture
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """An editor to measure. folder: None is the family's own; draws: which of NEW, POSED and EDIT."""
+    """An editor to measure. folder: None is the family's own; draws: which of NEW, POSED, EDIT and PAINTED."""
 
     name: str
     folder: Path | None = None
     scale: float = 1.0
     steps: int = 20                   # as the pipeline's default
-    draws: tuple[str, ...] = (NEW, POSED, EDIT)
+    draws: tuple[str, ...] = (NEW, POSED, EDIT, PAINTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,8 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Some subjects, what they are to become, and how it would look; `source` is to be edited inside `mask`.
+    """Some subjects, what they are to become, and how it would look; `source` is to be edited inside `mask`, or inside
+    `painted`, which is that and the ellipse in its box: much of the surroundings is to be drawn anew.
 
     reference: what is shown of them, jittered, since the same pose would reward copying; posed: in the truth's pose.
     """
@@ -68,6 +70,11 @@ class Task:
     truth: Pictures
     source: Tensor
     mask: Tensor
+    painted: Tensor
+
+    def to_edit(self, what: str) -> Tensor:
+        """The mask of EDIT or PAINTED."""
+        return self.painted if what == PAINTED else self.mask
 
 
 def measure_editors(family: Family, ways: Sequence[Way], count: int, workers: int, *, rivals: bool = True,
@@ -101,7 +108,8 @@ def task_of(people: list[ToySubject], kind: str) -> Task:
     both = torch.maximum(truth.mask, others.mask).gt(0.5).float()
     mask = F.max_pool2d(both, 2 * GROWN_PX + 1, 1, GROWN_PX)
     source = torch.where(mask > 0, others.x, truth.x)
-    return Task(jittered(people), references(people), wish, truth, source, mask)
+    always = torch.ones(len(people), 1, 1, 1, dtype=torch.bool)
+    return Task(jittered(people), references(people), wish, truth, source, mask, painted(mask, always, always))
 
 
 def _another(subject: ToySubject) -> ToySubject:
@@ -134,8 +142,8 @@ def drawn_by(family: Family, way: Way, task: Task, what: str) -> Tensor:
     told: dict[str, Any] = {}
     if what == POSED:
         told = {"depth_image": control_picture(task.posed.depth, task.posed.mask)[:, :1]}
-    if what == EDIT:
-        told = {"image": task.source / 2 + 0.5, "mask_image": task.mask}
+    if what in (EDIT, PAINTED):
+        told = {"image": task.source / 2 + 0.5, "mask_image": task.to_edit(what)}
     each = [torch.Generator().manual_seed(subject.index) for subject in shown.subjects]
     found: Tensor = pipeline(task.wish.prompts, shown.x / 2 + 0.5, shown.mask, **told, subject_scale=way.scale,
                              num_inference_steps=way.steps, generator=each, output_type="pt").images
@@ -160,13 +168,17 @@ class Judge:
 
     def scores(self, drawn: Mapping[str, Tensor]) -> Values:
         """By what was drawn: Seg-DINO to the reference, CLIP-T, PSNR inside the truth's mask where the pose is told,
-        scene, style and class named right; of an edit the largest change outside its mask, in 8-bit steps."""
+        scene, style and class named right; of an edit the largest change outside its mask, in 8-bit steps, and inside a
+        painted one the PSNR of the surroundings."""
         found: Values = {}
         for what, x in drawn.items():
             values = self._of(x, self._outline(x, what))
-            if what == EDIT:
-                steps = ((x - self.task.source) * 127.5).abs() * (1 - self.task.mask)
+            if what in (EDIT, PAINTED):
+                steps = ((x - self.task.source) * 127.5).abs() * (1 - self.task.to_edit(what))
                 values["change outside the mask"] = steps.amax((1, 2, 3)).round()
+            if what == PAINTED:
+                values["PSNR around the subject"] = psnr_inside(x, self.task.truth.x,
+                                                                self.task.painted * (self.task.mask < 0.5))
             if what != NEW:
                 values["PSNR in the mask"] = psnr_inside(x, self.task.truth.x, self.task.truth.mask)
             found |= {f"{what}: {name}": value for name, value in values.items()}
@@ -195,7 +207,7 @@ def as_lines(found: Mapping[str, Mapping[str, Figure]], first: str = "editor") -
 
 @torch.no_grad()
 def sheet(family: Family, people: list[ToySubject], way: Way) -> list[Tensor]:
-    """Rows for people to look at: reference, new picture, with depth, source, edit, truth."""
+    """Rows for people to look at: reference, new picture, with depth, source, edit, edit of a painted mask, truth."""
     task = task_of(people, "photo")
-    new, posed, edit = (drawn_by(family, way, task, what) for what in (NEW, POSED, EDIT))
-    return [task.reference.x, new, posed, task.source, edit, task.truth.x]
+    new, posed, edit, loose = (drawn_by(family, way, task, what) for what in (NEW, POSED, EDIT, PAINTED))
+    return [task.reference.x, new, posed, task.source, edit, loose, task.truth.x]

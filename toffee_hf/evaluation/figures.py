@@ -38,9 +38,9 @@ class Figure:
 
 
 def psnr_inside(x_B3HW: Tensor, truth_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
-    """PSNR in dB (B,) of pictures in [-1, 1], over the mask only."""
+    """PSNR in dB (B,) of pictures in [-1, 1], over the mask only; of an empty one that of identical pictures."""
     squared = ((x_B3HW - truth_B3HW) / 2).square() * mask_B1HW
-    return -10 * torch.log10((squared.sum((1, 2, 3)) / (3 * mask_B1HW.sum((1, 2, 3)))).clamp_min(1e-8))
+    return -10 * torch.log10((squared.sum((1, 2, 3)) / (3 * mask_B1HW.sum((1, 2, 3)).clamp_min(1))).clamp_min(1e-8))
 
 
 def ssim_inside(x_B3HW: Tensor, truth_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:

@@ -116,14 +116,14 @@ class ToffeeInputBlock(_Block):
     needs = ("vae", "unet", "encoder", "scheduler", "depth_estimator")
     takes = ("prompt", "prompt_embeds", "subject_image", "subject_mask", "subject_regions", "subject_scale", "image",
              "mask_image", "depth_image", "pose_image", "height", "width", "num_inference_steps", "guidance_scale",
-             "num_images_per_prompt", "output_type")
+             "num_images_per_prompt", "eta", "output_type")
     finds = ("given", "size", "told")
 
     def found(self, pipe: ToffeePipeline, asked: Any) -> tuple[Any, ...]:
         pipe._check(asked.subject_image, asked.image, asked.mask_image, asked.depth_image, asked.pose_image,
                     asked.output_type)
         pipe._check_numbers(asked.subject_scale, asked.guidance_scale, asked.num_inference_steps,
-                            asked.num_images_per_prompt, asked.height, asked.width)
+                            asked.num_images_per_prompt, asked.eta, asked.height, asked.width)
         count, device = pipe._count(asked.prompt, asked.prompt_embeds), pipe._execution_device
         given = None if asked.image is None else pipe._to_edit(asked.image, asked.mask_image, count)
         size = pipe._size(asked.height, asked.width, given)

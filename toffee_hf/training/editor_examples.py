@@ -98,7 +98,7 @@ def examples_of(pairs: Pairs, backbone: Backbone, pipeline: Any, config: EditorC
         return (torch.rand(len(pairs.prompts), generator=generator) < share)[:, None, None, None]
 
     pairs = _referred(pairs, chosen(config.reconstruction), chosen(config.whole_reference))
-    pairs = replace(pairs, mask=_painted(pairs.mask, chosen(config.loose_mask), chosen(0.5)))
+    pairs = replace(pairs, mask=painted(pairs.mask, chosen(config.loose_mask), chosen(0.5)))
     depth = _depth(pairs, backbone.find_depth, chosen(config.told_depth), chosen(0.5))
     subjects = Subjects(pairs.reference[:, None], pairs.reference_mask[:, None])
     space = conditions(backbone.encode, pairs.source, pairs.mask, depth, subjects, backbone.cell_px)
@@ -119,8 +119,8 @@ def _referred(pairs: Pairs, repeated: Tensor, whole: Tensor) -> Pairs:
                    reference_mask=torch.where(whole, torch.ones_like(mask), mask))
 
 
-def _painted(mask: Tensor, loose: Tensor, oval: Tensor) -> Tensor:
-    """Masks to edit, those of `loose` widened to their box or, if `oval`, by the ellipse in it, (B, 1, H, W)."""
+def painted(mask: Tensor, loose: Tensor, oval: Tensor) -> Tensor:
+    """Masks to edit (B, 1, H, W); those of `loose`, (B, 1, 1, 1), widened to their box, or if `oval` by its ellipse."""
     height, width = mask.shape[-2:]
     x0, y0, x1, y1 = mask_box(mask)[:, :, None, None, None].unbind(1)
     x = ((torch.arange(width).to(mask) + 0.5) / width * 2 - 1 - (x0 + x1) / 2) / ((x1 - x0) / 2)

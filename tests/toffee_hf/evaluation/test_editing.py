@@ -7,7 +7,18 @@ import torch
 
 from tests.tiny_family import write_family
 from toffee_hf.evaluation import editing
-from toffee_hf.evaluation.editing import EDIT, NEW, POSED, Judge, Way, as_lines, measure_editors, measure_part, task_of
+from toffee_hf.evaluation.editing import (
+    EDIT,
+    NEW,
+    PAINTED,
+    POSED,
+    Judge,
+    Way,
+    as_lines,
+    measure_editors,
+    measure_part,
+    task_of,
+)
 from toffee_hf.evaluation.figures import Figure
 from toffee_hf.evaluation.heldout import subjects
 from toffee_hf.family import TINY, Family
@@ -58,6 +69,16 @@ def test_a_change_outside_the_mask_is_seen(family, task):
     assert judge.scores({EDIT: touched})[name].tolist() == [0, 3]
 
 
+def test_a_painted_mask_holds_the_other_and_its_surroundings_are_judged(family, task):
+    extra = (task.painted - task.mask).flatten(1)
+    assert extra.min() == 0 and (extra.sum(1) > 50).all() and (task.painted.mean((1, 2, 3)) < 0.9).all()
+    judge, inside = Judge(family, task), task.truth.x * (1 - (task.painted > task.mask).float())
+    true, false = (judge.scores({PAINTED: x}) for x in (task.truth.x, inside))
+    name = f"{PAINTED}: PSNR around the subject"
+    assert true[name].min() >= 79 and false[name].max() < 30
+    assert false[f"{PAINTED}: PSNR in the mask"].min() >= 79 and not false[f"{PAINTED}: change outside the mask"].any()
+
+
 def _truth(family, way, task, what):
     return task.truth.x if way.scale else torch.zeros_like(task.truth.x)
 
@@ -87,8 +108,8 @@ def test_an_editor_draws_the_same_whatever_its_batch(tmp_path):
     way = Way("small", tmp_path / "editor", steps=2)
     whole, one = task_of(PEOPLE, "photo"), task_of(PEOPLE[1:], "photo")
     small = [editing.Task(_half(t.reference), _half(t.posed), t.wish, _half(t.truth), _down(t.source),
-                          _down(t.mask).round()) for t in (whole, one)]
-    for what in (NEW, POSED, EDIT):
+                          _down(t.mask).round(), _down(t.painted).round()) for t in (whole, one)]
+    for what in (NEW, POSED, EDIT, PAINTED):
         both, alone = (editing.drawn_by(family, way, t, what) for t in small)
         assert torch.allclose(both[1:], alone, atol=1e-4), what
 
