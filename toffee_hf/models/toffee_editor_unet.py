@@ -91,6 +91,7 @@ class ToffeeEditorUNet(UNet2DConditionModel):
         self.project = nn.Sequential(nn.Linear(subject_dim, text_dim), nn.LayerNorm(text_dim))
         self.place = nn.Parameter(torch.randn(patches, text_dim) * 0.02)
         self.gate = nn.Conv2d(2 * channels + PLANES, channels, 3, padding=1)
+        self.gate_learns = True
         for parameter in self.gate.parameters():
             nn.init.zeros_(parameter)
         self.set_attn_processor({
@@ -151,7 +152,8 @@ class ToffeeEditorUNet(UNet2DConditionModel):
                                 added_cond_kwargs=added_cond_kwargs, return_dict=False, **stock)[0]
         alpha = alpha[:, None, None, None].float()  # half precision cannot tell rates near 1 apart
         sigma = (1 - alpha.square()).clamp_min(1e-4).sqrt()
-        lean = (self.gate(space) + BELIEF).sigmoid() * shown * sigma
+        belief = self.gate(space) if self.gate_learns else self.gate(space).detach()
+        lean = (belief + BELIEF).sigmoid() * shown * sigma
         if self.config.prediction_type == "epsilon":
             drawn = drawn - lean * (alpha * hint - sample + sigma * drawn)
             kept = (sample - alpha * source) / sigma

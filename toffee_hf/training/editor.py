@@ -211,6 +211,7 @@ class EditorTask:
     def __init__(self, model: ToffeeEditorUNet, data: PairData, backbone: Backbone, config: EditorConfig, rank: int = 0,
                  processes: int = 1) -> None:
         self.model = model.to(memory_format=torch.channels_last)
+        model.gate_learns = config.gate
         self.data, self.backbone, self.config, self.rank, self.processes = data, backbone, config, rank, processes
         self.alphas, self.pipeline = backbone.alphas, backbone.editor_pipeline(model)
         self.seen: Pairs | None = None

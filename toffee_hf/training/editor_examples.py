@@ -34,7 +34,8 @@ class EditorConfig(TrainConfig):
     the ellipse in its box, as people paint; limit: rows to use, None: all; targets: `drafts` learns the unrefined
     pictures, which `toffee build` leaves as sources of editing pairs, so these are read for both tasks; views: whether
     rows count whose reference is a new view; noisings: noisy copies of each example, at times spread over the schedule,
-    where encoding costs as much as learning; start: folder of an editor to go on from.
+    where encoding costs as much as learning; gate: whether how far the laid subject is believed is learnt too, which a
+    squared error lowers; start: folder of an editor to go on from.
     """
 
     tasks: str = "joint"
@@ -48,6 +49,7 @@ class EditorConfig(TrainConfig):
     targets: str = "refined"
     views: bool = True
     noisings: int = 1
+    gate: bool = True
     start: str = ""
 
     def __post_init__(self) -> None:

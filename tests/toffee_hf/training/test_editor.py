@@ -248,6 +248,22 @@ def test_a_lora_training_goes_on_as_one_over_the_same_base(tmp_path, family, dat
         install_editor(tmp_path / "fourth", tmp_path / "family")
 
 
+def test_a_gate_stays_as_it_is_through_a_resumed_training_and_all_else_learns(tmp_path, family, data):
+    folder, settings = tmp_path / "out", {"lora_rank": 2, "gate": False, "every": 2}
+    train(data, family.folder, folder, steps=4, **settings)
+    tensors = loop.load_file(folder / PART)
+    assert not tensors["gate.weight"].any() and tensors["project.0.weight"].any()
+    subject_out = [key for key in tensors if key.endswith("subject_out.weight")]
+    assert subject_out and all(tensors[key].any() for key in subject_out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "merged", lambda model: 1 / 0)             # ends after the state is written
+        with pytest.raises(ZeroDivisionError):
+            train(data, family.folder, tmp_path / "cut", steps=4, **settings)
+    train(data, family.folder, tmp_path / "cut", steps=4, **settings)
+    a, b = weights(folder), weights(tmp_path / "cut")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
 def test_a_start_that_is_no_editor_of_this_base_is_told(tmp_path, family, data, whole):
     for start, says in ((tmp_path, "holds no editor"), (family.folder / "refiner", "holds no editor"),
                         (family.folder / "nothing", "holds no editor")):
