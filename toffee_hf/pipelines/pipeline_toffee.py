@@ -209,6 +209,11 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
         return self._guidance_scale
 
     @property
+    def guidance_rescale(self) -> float:
+        """How far the guided prediction is brought back to the spread of the unguided one."""
+        return self._guidance_rescale
+
+    @property
     def do_classifier_free_guidance(self) -> bool:
         """Whether negative prompts count."""
         return self._guidance_scale > 1
@@ -250,7 +255,7 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
         image: Any = None, mask_image: Any = None, depth_image: Any = None, pose_image: Any = None,
         subject_regions: Any = None, subject_scale: float = 1.0, height: int | None = None, width: int | None = None,
         num_inference_steps: int = 20, guidance_scale: float = 2.0, negative_prompt: str | list[str] | None = None,
-        num_images_per_prompt: int = 1, eta: float = 0.0,
+        num_images_per_prompt: int = 1, eta: float = 0.0, guidance_rescale: float = 0.7,
         generator: torch.Generator | list[torch.Generator] | None = None, latents: Tensor | None = None,
         prompt_embeds: Tensor | None = None, negative_prompt_embeds: Tensor | None = None,
         pooled_prompt_embeds: Tensor | None = None, negative_pooled_prompt_embeds: Tensor | None = None,
@@ -267,17 +272,17 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
         does the size. depth_image: near is white, black is untold: the pose to follow; pose_image: a picture whose
         depth is estimated instead. subject_regions: for several subjects, a mask each. subject_scale: λ, at least 0,
         weighs subjects against the text. height, width: to draw in; by default in the edited picture's shape, or the
-        UNet's own. guidance_scale: how far the prompt is exaggerated; up to 1 not at all, in half the time. latents:
-        (B, C, h, w), noise to start from. output_type: pil, np, pt or latent; latents are those of the whole picture,
-        without the pixels of `image`. Pictures are PIL, arrays (H, W, 3) or tensors (3, H, W) or batches of these, in
-        [0, 1] unless 8 bit.
+        UNet's own. guidance_scale: how far the prompt is exaggerated; up to 1 not at all, in half the time;
+        guidance_rescale: how far the spread that this adds is taken back, in [0, 1]. latents: (B, C, h, w), noise to
+        start from. output_type: pil, np, pt or latent; latents are those of the whole picture, without the pixels of
+        `image`. Pictures are PIL, arrays (H, W, 3) or tensors (3, H, W) or batches of these, in [0, 1] unless 8 bit.
         Raises ValueError, in one sentence, for anything that does not fit together.
         """
         self._check(subject_image, image, mask_image, depth_image, pose_image, output_type)
-        self._check_numbers(subject_scale, guidance_scale, num_inference_steps, num_images_per_prompt, eta, height,
-                            width)
+        self._check_numbers(subject_scale, guidance_scale, guidance_rescale, num_inference_steps, num_images_per_prompt,
+                            eta, height, width)
         tensor_inputs = self._callback_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs)
-        self._guidance_scale, self._interrupt = guidance_scale, False
+        self._guidance_scale, self._guidance_rescale, self._interrupt = guidance_scale, guidance_rescale, False
         count, each = self._count(prompt, prompt_embeds), num_images_per_prompt
         device, dtype = self._execution_device, self.unet.dtype
 
@@ -331,14 +336,16 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
             if wrong:
                 raise ValueError(sentence)
 
-    def _check_numbers(self, scale: Any, guidance: Any, steps: Any, each: Any, eta: Any, height: Any, width: Any
-                       ) -> None:
+    def _check_numbers(self, scale: Any, guidance: Any, rescale: Any, steps: Any, each: Any, eta: Any, height: Any,
+                       width: Any) -> None:
         multiple = self.vae_scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
         sides = [side for side in (height, width) if side is not None]
         for right, sentence in (
             (isinstance(scale, _NUMBER) and 0 <= scale <= 2, f"subject_scale must be in [0, 2], got {scale!r}"),
             (isinstance(guidance, _NUMBER) and math.isfinite(guidance),
              f"guidance_scale must be a number, got {guidance}"),
+            (isinstance(rescale, _NUMBER) and 0 <= rescale <= 1,
+             f"guidance_rescale must be in [0, 1], got {rescale!r:.80}"),
             (isinstance(eta, _NUMBER) and 0 <= eta <= 1, f"eta must be in [0, 1], got {eta!r:.80}"),
             (isinstance(steps, _WHOLE) and steps > 0, f"num_inference_steps must be at least 1, got {steps}"),
             (isinstance(each, _WHOLE) and each > 0, f"num_images_per_prompt must be at least 1, got {each}"),
@@ -582,7 +589,10 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
         if not guided:
             return predicted
         without, with_text = predicted.chunk(2)
-        return without + self.guidance_scale * (with_text - without)
+        exaggerated = without + self.guidance_scale * (with_text - without)
+        channels = predicted.shape[1]
+        drawn = told["space"][: len(with_text), channels : channels + 1]
+        return torch.lerp(exaggerated, _as_spread(exaggerated, with_text, drawn), self.guidance_rescale)
 
     def _alpha(self, t: Tensor) -> Tensor:
         """Signal rate of the noise schedule at a time that may lie between two of its steps, (1,)."""
@@ -590,6 +600,18 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
         at = float(t)
         below = min(max(int(at), 0), len(table) - 1)
         return torch.lerp(table[below], table[min(below + 1, len(table) - 1)], at - below)[None]
+
+
+def _as_spread(x_BChw: Tensor, like_BChw: Tensor, drawn_B1hw: Tensor) -> Tensor:
+    """x with the standard deviation of `like` over the cells that are drawn; the others as they are (Lin et al., 2024,
+    Eq. 15)."""
+    cells = drawn_B1hw.sum((1, 2, 3), keepdim=True).clamp_min(1) * x_BChw.shape[1]
+
+    def spread(x: Tensor) -> Tensor:
+        mean = (x * drawn_B1hw).sum((1, 2, 3), keepdim=True) / cells
+        return (((x - mean).square() * drawn_B1hw).sum((1, 2, 3), keepdim=True) / cells).sqrt()
+
+    return torch.lerp(x_BChw, x_BChw * spread(like_BChw) / spread(x_BChw).clamp_min(1e-4), drawn_B1hw)
 
 
 def _no_pickle(source: Any, options: dict[str, Any]) -> dict[str, Any]:

@@ -107,6 +107,7 @@ class _Block(ModularPipelineBlocks):
         pipe = ToffeePipeline(**{name: getattr(components, name, None) for name in CLASSES})
         pipe.set_progress_bar_config(**getattr(self, "_progress_bar_config", {}))
         pipe._guidance_scale, pipe._interrupt = getattr(asked, "guidance_scale", 1.0), False
+        pipe._guidance_rescale = getattr(asked, "guidance_rescale", 0.0)
         return pipe
 
 
@@ -116,14 +117,15 @@ class ToffeeInputBlock(_Block):
     needs = ("vae", "unet", "encoder", "scheduler", "depth_estimator")
     takes = ("prompt", "prompt_embeds", "subject_image", "subject_mask", "subject_regions", "subject_scale", "image",
              "mask_image", "depth_image", "pose_image", "height", "width", "num_inference_steps", "guidance_scale",
-             "num_images_per_prompt", "eta", "output_type")
+             "guidance_rescale", "num_images_per_prompt", "eta", "output_type")
     finds = ("given", "size", "told")
 
     def found(self, pipe: ToffeePipeline, asked: Any) -> tuple[Any, ...]:
         pipe._check(asked.subject_image, asked.image, asked.mask_image, asked.depth_image, asked.pose_image,
                     asked.output_type)
-        pipe._check_numbers(asked.subject_scale, asked.guidance_scale, asked.num_inference_steps,
-                            asked.num_images_per_prompt, asked.eta, asked.height, asked.width)
+        pipe._check_numbers(asked.subject_scale, asked.guidance_scale, asked.guidance_rescale,
+                            asked.num_inference_steps, asked.num_images_per_prompt, asked.eta, asked.height,
+                            asked.width)
         count, device = pipe._count(asked.prompt, asked.prompt_embeds), pipe._execution_device
         given = None if asked.image is None else pipe._to_edit(asked.image, asked.mask_image, count)
         size = pipe._size(asked.height, asked.width, given)
@@ -156,8 +158,8 @@ class ToffeeDenoiseBlock(_Block):
     """Noise to latents of the whole picture, under the text and what else the denoiser is told."""
 
     needs = ("vae", "unet", "scheduler")
-    takes = ("num_inference_steps", "guidance_scale", "num_images_per_prompt", "eta", "generator", "latents",
-             "callback_on_step_end", "callback_on_step_end_tensor_inputs")
+    takes = ("num_inference_steps", "guidance_scale", "guidance_rescale", "num_images_per_prompt", "eta", "generator",
+             "latents", "callback_on_step_end", "callback_on_step_end_tensor_inputs")
     reads = ("size", "told", "text")
     finds = ("latents",)
 

@@ -96,6 +96,21 @@ def test_guidance_costs_a_second_pass_above_one(pipe, draw, guidance, pictures):
     assert torch.equal(drawn, unlike) == (pictures == 1), "without guidance, negative prompts do not count"
 
 
+@pytest.mark.parametrize("edit", [{}, TOLD], ids=["new picture", "edit"])
+def test_rescaled_guidance_has_the_spread_of_the_unguided_where_it_draws(pipe, draw, monkeypatch, edit):
+    made, used, predict, step = [], [], pipe.unet.forward, pipe.scheduler.step
+    monkeypatch.setattr(pipe.unet, "forward", lambda *given, **told: made.append(
+        (predict(*given, **told)[0], told["space"][0, 4] > 0)) or (made[-1][0],))
+    monkeypatch.setattr(pipe.scheduler, "step", lambda x, *given, **told: used.append(x[0]) or step(x, *given, **told))
+    for share in (0.0, 1.0):
+        draw(guidance_scale=6.0, guidance_rescale=share, num_inference_steps=1, **edit)
+    ((without, wanted), drawn), (as_is, rescaled) = made[0], used
+    assert torch.allclose(as_is, without + 6 * (wanted - without))
+    assert torch.equal(rescaled[:, ~drawn], as_is[:, ~drawn]) and bool(edit) == bool((~drawn).any())
+    spreads = [x[:, drawn].std(correction=0).item() for x in (as_is, rescaled, wanted)]
+    assert spreads[1] == pytest.approx(spreads[2], rel=1e-3) != pytest.approx(spreads[0], rel=1e-3)
+
+
 def test_a_negative_prompt_serves_all_prompts_or_each_has_its_own(draw):
     same = {"prompt": PROMPTS, "generator": None, "latents": torch.randn(2, 4, 8, 8)}
     one, each = draw(**same, negative_prompt="a dog"), draw(**same, negative_prompt=["a dog", "a dog"])
