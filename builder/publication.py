@@ -10,7 +10,7 @@ import json
 import math
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,13 +38,16 @@ DRAW_EVERY_S = 300.0                  # the pictures of the card; its words and 
 
 @dataclass
 class Publication:
-    """An output folder and its repository. keep_local: published files stay on the disk; commits: made by this one."""
+    """An output folder and its repository. keep_local: published files stay on the disk; commits: made by this one;
+    silent_s: how long none need come from a publisher that is alive; say: hears of every commit."""
 
     output: Path
     repository: Repository
     keep_local: bool = True
     process: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     commits: list[str] = field(default_factory=list)
+    silent_s: float = 3600.0
+    say: Callable[[str], None] = lambda text: None
     _there: There = field(default_factory=There)
     _head: str = ""
     _drawn: float = -math.inf
@@ -68,6 +71,8 @@ class Publication:
 
     def take_up(self) -> None:
         """Make the folder know what the Hub holds. After `look`, by whoever holds the folder."""
+        if self.repository.head() != self._head:          # another command of this folder has ended since the look
+            self.look()
         self._place = settle_place(self.output, self.repository.name, self.repository.revision)
         taking_up.take_up(self.output, self.repository, self._there)
         if not self.keep_local:
@@ -95,6 +100,7 @@ class Publication:
         contents: dict[str, Content] = {**shards, **copies, **self._told(batch, done)}
         self._commit(contents, _message(batch), self._replaced(batch))
         self.repository.verify(contents, self._head)
+        self.say(f"{self.repository.name} at {self._head[:12]}: {_message(batch)}")
         for path, data in copies.items():
             write_atomically(mirror(self.output) / path, data)
         if not self.keep_local:
@@ -118,7 +124,7 @@ class Publication:
         check_card(card, "dataset")
         marker: dict[str, Any] = {"publisher": self.place.publisher, "done": done}
         if not done:
-            marker |= {"process": self.process, "run": _runs(batch)}
+            marker |= {"process": self.process, "run": _runs(batch), "silent_s": round(self.silent_s)}
         told: dict[str, Content] = {
             CARD: card.encode(),
             RECORD: (self.output / RECORD).read_bytes(),
@@ -157,7 +163,8 @@ class Publication:
     def _check_still_alone(self, moved: HeadMoved) -> None:
         there = self.repository.files_at([MARKER], moved.head)
         marker = marker_from(self.repository.fetch(list(there), moved.head).get(MARKER))
-        ours = marker.get("publisher") == self.place.publisher and marker.get("process", self.process) == self.process
+        ours = marker.get("publisher") == self.place.publisher and (
+            marker.get("process") == self.process or marker == self._there.marker)
         if marker and not ours:
             raise OtherPublisher(
                 f"another folder has published run {marker.get('run', '(finished)')} to {self.repository.name} "
@@ -166,8 +173,10 @@ class Publication:
 
     def _remove_files(self, receipts: Iterable[Receipt]) -> None:
         files = [file for receipt in receipts for file in receipt.files if (self.output / file.path).exists()]
-        if files:
-            remember(self.output, files)
+        whole = [file for file in files if has_size(self.output / file.path, file.bytes)
+                 and sha256_of(self.output / file.path) == file.sha256]
+        if whole:                                         # the Hub has the others as well
+            remember(self.output, whole)
         for file in files:
             with suppress(FileNotFoundError):
                 (self.output / file.path).unlink()

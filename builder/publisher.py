@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from builder.plan import shard_name
 from builder.publication import MOST_SHARDS, Publication
 from builder.receipts import Receipt, read_receipt, receipt_path
+from builder.taking_up import DEAD_AFTER_S
 
 _NICE = 10
 _COMMITS = 48                         # of a whole build, where time and disk allow so few
@@ -47,6 +48,7 @@ class Publisher:
         self._lock, self._stop, self._news = threading.Lock(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True, name="publisher")
         self._committed = -math.inf
+        self._begun, self._made = time.monotonic(), 0
 
     def begin(self, making: Iterable[tuple[str, int]]) -> None:
         """Start. making: (run, number) of the shards to come, whose older versions need not be published."""
@@ -54,6 +56,7 @@ class Publisher:
         self._waiting = {it.name: it for it in self.publication.waiting() if it.name not in coming}
         repository = self.publication.repository
         repository.patience = replace(repository.patience, sleep=self._sleep)
+        self._begun = time.monotonic()
         self._thread.start()
 
     def made(self, run8: str, number: int) -> None:
@@ -62,6 +65,7 @@ class Publisher:
         if receipt is not None:
             with self._lock:
                 self._waiting[receipt.name] = receipt
+                self._made += 1
             self._news.set()
 
     def room(self, in_flight: int) -> bool:
@@ -113,6 +117,7 @@ class Publisher:
                 self.publication.send(receipt)
                 self._sent.add(receipt.name)
         if self._is_due(len(waiting)) and not self._stop.is_set():
+            self.publication.silent_s = self._silence()
             self.publication.publish(waiting)
             self._committed = time.monotonic()
             with self._lock:
@@ -126,6 +131,12 @@ class Publisher:
             return count >= max(1, self.most_local // 2)
         first = self._committed == -math.inf
         return first or (count >= self.batch and time.monotonic() - self._committed >= self.pace.every_s)
+
+    def _silence(self) -> float:
+        """Seconds within which another commit comes for certain: three times what as many shards took until now."""
+        each = (time.monotonic() - self._begun) / max(1, self._made)
+        batch = self.batch if self.publication.keep_local else self.most_local
+        return max(DEAD_AFTER_S, 3 * each * batch)
 
     def _sleep(self, seconds: float) -> None:
         """Waiting for the Hub ends with the build."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,15 @@ def check_runs(run: Run, record: dict[str, Any], append: bool, where: str, optio
         )
     if any(other["seed"] == run.request.seed for other in others.values()):
         raise RunMismatch(f"--append needs a seed of its own: {where} has seed {run.request.seed} already")
+
+
+def check_seeds(ours: Mapping[str, Any], theirs: Mapping[str, Any], where: str) -> None:
+    """Whether two records, one of them of `where`, go together. Raises `RunMismatch` for two runs of one seed."""
+    known = {other["run8"]: other["seed"] for other in theirs["runs"]}
+    for run in ours["runs"]:
+        if run["run8"] not in known and run["seed"] in known.values():
+            raise RunMismatch(f"{where} has seed {run['seed']} already, by another run than {run['run8']}, so rows "
+                              "would have the same ids; build one of them with another --seed")
 
 
 def _check_foreign(run: Run) -> None:

@@ -30,7 +30,7 @@ from toffee_hf.publishing.hub import RemoteFile, Repository
 from toffee_hf.publishing.patience import patiently
 
 MARKER = "publishing.json"            # who publishes, in the repository itself
-DEAD_AFTER = timedelta(hours=1)       # a publisher that has not committed for so long
+DEAD_AFTER_S = 3600.0                 # without a commit, a publisher that has not said for how long none need come
 _GIT = ".gitattributes"
 _RECALLED = 2                         # files of a config
 _RECEIPT = re.compile(rf"{RECEIPTS}/[0-9a-f]{{8}}-\d{{5,}}\.json")
@@ -94,10 +94,11 @@ def _check_alone(output: Path, repository: Repository, marker: Mapping[str, Any]
     place = read_place(output)
     if marker.get("done", True) or (place and marker.get("publisher") == place.publisher):
         return
-    if datetime.now(timezone.utc) - repository.committed() < DEAD_AFTER:
+    silent = timedelta(seconds=float(marker.get("silent_s", DEAD_AFTER_S)))
+    if datetime.now(timezone.utc) - repository.committed() < silent:
         raise InputError(
             f"another folder publishes run {marker.get('run')} to {repository.name} now; wait until it is done, or for "
-            "an hour after its last commit"
+            f"{silent} hours after its last commit"
         )
 
 

@@ -25,6 +25,7 @@ from builder.run import Run, open_run
 from builder.run_record import check_output, write_record
 from builder.sweep import sweep
 from toffee_hf.errors import DiskFull, InputError, RunError, ToffeeError
+from toffee_hf.publishing.hub import MAIN
 
 _MOST_DETAILS = 3
 _MOST_CHARACTERS = 120
@@ -167,7 +168,8 @@ def _print_summary(run: Run, part: Part, pushed: Pushed) -> None:
         print("Every pair was rejected, for the reasons above: there is nothing to train on in this folder.")
     if pushed.name:
         print(f"published: {pushed.told}; load it with:")
-        print(f'  load_dataset("{pushed.name}", "{_first_config(rows)}", split="train")')
+        branch = "" if pushed.revision == MAIN else f', revision="{pushed.revision}"'
+        print(f'  load_dataset("{pushed.name}", "{_first_config(rows)}", split="train"{branch})')
     elif run.is_complete():
         _print_where(run.request.output, _first_config(rows))
     elif part.count > 1:

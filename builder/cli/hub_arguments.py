@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,11 @@ def make_repository(publication: Publication, arguments: argparse.Namespace) -> 
     if not publication.repository.exists:
         publication.repository = open_dataset(arguments, publication.repository.name)
         publication.look()
+
+
+def say(text: str) -> None:
+    """Of what goes on, beside the answer of a command."""
+    print(f"toffee: {text}", file=sys.stderr)
 
 
 def open_dataset(arguments: argparse.Namespace, name: str, create: bool = True) -> Repository:

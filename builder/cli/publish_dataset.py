@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from builder.cli.arguments import folder
 from builder.cli.hub_arguments import (
@@ -15,12 +16,13 @@ from builder.cli.hub_arguments import (
     licence_head,
     make_repository,
     open_dataset,
+    say,
 )
 from builder.files import os_errors_are_input
 from builder.lease import Lease, Part
 from builder.publication import MOST_SHARDS, Publication
 from builder.receipts import Receipt, read_receipts
-from builder.run_record import read_record
+from builder.run_record import check_seeds, read_record
 from toffee_hf.errors import InputError, RunMismatch
 
 _NO_RUN = "publish"  # a lease that goes with no other
@@ -51,31 +53,32 @@ def publish_dataset(arguments: argparse.Namespace) -> int:
         for run in record["runs"]:
             check_licence(run.get("licences", {}).get("subjects"))
         repository = open_dataset(arguments, arguments.to, create=False)
-        publication = Publication(output, repository, arguments.keep_local)
+        publication = Publication(output, repository, arguments.keep_local, say=say)
         _check_runs(record, publication.look(), arguments)
         repository.check_card(licence_head(record["runs"]))
         if arguments.dry_run:
             _list(publication.waiting())
             return 0
-        make_repository(publication, arguments)
         with Lease(output, _NO_RUN, Part()):
+            make_repository(publication, arguments)
             publication.take_up()
             publication.publish(publication.waiting(), done=True)
     print(f"published: {publication.told}")
     return 0
 
 
-def _check_runs(ours: dict[str, object], theirs: dict[str, object] | None, arguments: argparse.Namespace) -> None:
+def _check_runs(ours: dict[str, Any], theirs: dict[str, Any] | None, arguments: argparse.Namespace) -> None:
     here, there = _runs(ours), _runs(theirs or {"runs": []})
     if there - here and here - there and not arguments.append:
         raise RunMismatch(
             f"{arguments.to} holds run {', '.join(sorted(there - here))} and {arguments.folder} holds run "
             f"{', '.join(sorted(here - there))}; give --append to put them together, or another --to"
         )
+    check_seeds(ours, theirs or {"runs": []}, arguments.to)
 
 
-def _runs(record: dict[str, object]) -> set[str]:
-    return {run["run8"] for run in record["runs"]}  # type: ignore[attr-defined]
+def _runs(record: dict[str, Any]) -> set[str]:
+    return {run["run8"] for run in record["runs"]}
 
 
 def _list(waiting: Sequence[Receipt]) -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
-from builder.cli.hub_arguments import MOST_SHARDS_A_FOLDER, licence_head, make_repository, open_dataset
+from builder.cli.hub_arguments import MOST_SHARDS_A_FOLDER, licence_head, make_repository, open_dataset, say
 from builder.engines.local import default_workers
 from builder.publication import Publication
 from builder.publisher import Publisher
 from builder.run import Run
-from builder.run_record import check_runs, subjects_licence
+from builder.run_record import check_runs, check_seeds, read_record, subjects_licence
 from toffee_hf.errors import InputError
+from toffee_hf.publishing.hub import MAIN
 
 
 @dataclass
@@ -25,6 +26,7 @@ class Pushed:
     publication: Publication | None = None
     most_local: int = 0
     publisher: Publisher | None = None
+    make: Callable[[], None] = lambda: None
 
     @classmethod
     def open(cls, run: Run, arguments: argparse.Namespace) -> Pushed:
@@ -41,13 +43,19 @@ class Pushed:
         repository.check_card(_licences(run, arguments))
         if record is not None:
             check_runs(run, record, arguments.append, name, "--push-to")
-        make_repository(publication, arguments)
+            check_seeds(read_record(run.request.output) or {"runs": []}, record, name)
         workers = arguments.workers or default_workers()
-        return cls(run, publication, arguments.most_local or max(4, 2 * workers))
+        return cls(run, publication, arguments.most_local or max(4, 2 * workers),
+                   make=partial(make_repository, publication, arguments))
 
     @property
     def name(self) -> str:
         return self.publication.repository.name if self.publication else ""
+
+    @property
+    def revision(self) -> str:
+        """The branch."""
+        return self.publication.repository.revision if self.publication else MAIN
 
     @property
     def told(self) -> str:
@@ -55,7 +63,9 @@ class Pushed:
         return self.publication.told if self.publication else ""
 
     def take_up(self) -> None:
+        """By whoever holds the folder; a repository is made where there is none."""
         if self.publication:
+            self.make()
             self.publication.take_up()
 
     @contextmanager
@@ -64,7 +74,7 @@ class Pushed:
         if self.publication is None:
             yield
             return
-        self.publisher = Publisher(self.publication, self.run.plan.shard_count, self.most_local, say=_say)
+        self.publisher = Publisher(self.publication, self.run.plan.shard_count, self.most_local, say=say)
         self.publisher.begin((self.run.run8, number) for number in numbers)
         try:
             yield
@@ -81,14 +91,17 @@ class Pushed:
         return self.publisher is None or self.publisher.room(in_flight)
 
 
-def _say(text: str) -> None:
-    print(f"toffee: {text}", file=sys.stderr)
-
-
 def _licences(run: Run, arguments: argparse.Namespace) -> str:
-    """The head of a card, as far as it says under which licence the rows will stand. Raises InputError if it cannot."""
+    """The head of a card, as far as it says under which licence the folder's rows will stand. Raises InputError if it
+    cannot."""
+    others = [it for it in (read_record(run.request.output) or {"runs": []})["runs"] if it["run8"] != run.run8]
+    for other in others:
+        if (other.get("licences") or {}).get("subjects") in (None, "unknown"):
+            raise InputError(f"run {other['run8']} in {run.request.output} has no licence, and is published beside "
+                             "this one; give its own `toffee build` again with --license SPDX")
     weights = [{"name": it.name, "licence": it.licence, "source": it.source} for it in run.recipe.weights]
-    return licence_head([{"licences": {"subjects": subjects_licence(run, arguments.license), "weights": weights}}])
+    mine = {"subjects": subjects_licence(run, arguments.license), "weights": weights}
+    return licence_head([*others, {"licences": mine}])
 
 
 def _check(run: Run, arguments: argparse.Namespace) -> None:

@@ -223,10 +223,9 @@ def test_two_folders_at_once_are_noticed_before_anything_is_made(hub, publish, t
     assert check_whole(hub) == 42
 
 
-def test_a_dead_publisher_is_not_waited_for(hub, publish, tmp_path, monkeypatch):
-    first = publish.taken_up(make(tmp_path / "out"))
+def test_a_dead_publisher_is_not_waited_for(hub, publish, tmp_path):
+    first = publish.taken_up(make(tmp_path / "out"), silent_s=0)
     first.publish(first.waiting())
-    monkeypatch.setattr("builder.taking_up.DEAD_AFTER", first.repository.committed() - first.repository.committed())
     publish(make(tmp_path / "other", seed=1, run8="1a1b2c3d"))
     assert check_whole(hub) == 42
 
@@ -249,6 +248,55 @@ def test_a_copy_of_the_folder_elsewhere_is_noticed(hub, publish, tmp_path):
     second.publish(rest[:1])
     with pytest.raises(OtherPublisher, match="meanwhile"):
         first.publish(rest)
+
+
+def test_a_copy_of_the_folder_is_noticed_after_the_original_is_done(hub, publish, tmp_path):
+    first = publish.taken_up(make(tmp_path / "out", shards=4))
+    one, *rest = first.waiting()
+    first.publish([one])
+    second = publish.taken_up(shutil.copytree(first.output, tmp_path / "copy"))
+    first.publish(rest, done=True)
+    with pytest.raises(OtherPublisher, match="meanwhile"):
+        second.publish(second.waiting()[:1])
+    check_whole(hub)
+
+
+def test_a_run_goes_on_upon_what_a_person_has_added_since_its_kill(hub, publish, tmp_path):
+    killed = publish.taken_up(make(tmp_path / "out", shards=4))
+    killed.publish(killed.waiting()[:1])
+    again = publish.taken_up(killed.output)
+    hub.api().upload_file(path_or_fileobj=b"hi", path_in_repo="notes.md", repo_id="org/rows", repo_type="dataset")
+    again.publish(again.waiting(), done=True)
+    check_whole(hub)
+
+
+@pytest.mark.parametrize("keep_local", [True, False])
+def test_another_command_of_the_folder_may_end_between_look_and_lease(hub, publish, tmp_path, keep_local):
+    first = publish.taken_up(make(tmp_path / "out", shards=4), keep_local=keep_local)
+    one, *rest = first.waiting()
+    first.publish([one])
+    second = Publication(first.output, open_repository("org/rows", "dataset", patience=QUICK), keep_local)
+    second.look()
+    first.publish(rest, done=True)
+    second.take_up()
+    assert second.waiting() == []
+    check_whole(hub)
+
+
+def test_a_damaged_file_that_the_hub_has_whole_may_go(hub, publish, tmp_path):
+    output = make(tmp_path / "out")
+    publish(output)
+    path = next(output.glob("generation/*.parquet"))
+    path.write_bytes(path.read_bytes()[:100])
+    publish(output, keep_local=False)
+    assert not list(output.glob("*/*.parquet"))
+    check_whole(hub)
+
+
+def test_every_commit_is_told(publish, tmp_path):
+    told = []
+    publish(make(tmp_path / "out"), say=told.append)
+    assert len(told) == 1 and told[0].startswith("org/rows at ") and told[0].endswith(" of run 0a1b2c3d")
 
 
 def test_a_folder_has_one_place(publish, tmp_path):

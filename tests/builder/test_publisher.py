@@ -95,6 +95,14 @@ def test_there_is_room_until_the_disk_holds_as_much_as_it_may(made):
     publisher.finish()
 
 
+def test_a_slow_run_says_for_how_long_no_commit_need_come(tmp_path):
+    publisher = Publisher(Told(tmp_path, True), shards=3907, most_local=4)
+    publisher._begun, publisher._made = publisher._begun - 7200, 10
+    assert publisher.batch == 82 and publisher._silence() == pytest.approx(3 * 82 * 720, rel=0.01)
+    publisher._made = 7200
+    assert publisher._silence() == 3600
+
+
 def test_a_folder_that_stays_has_always_room(made):
     publisher, told = made()
     told.trouble = HubError("the Hub says no")

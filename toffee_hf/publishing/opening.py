@@ -77,8 +77,12 @@ def _client() -> Any:
         client.timeout = TIMEOUT_S
         return client
 
-    if get_token() is None:
+    token = get_token()
+    if token is None:
         raise InputError("there is no token of the Hub; run `hf auth login` or set HF_TOKEN, with the right to write")
+    if not (token.isascii() and token.isprintable()):
+        raise InputError("the token of the Hub holds characters that no token has; run `hf auth login` again or set "
+                         "another HF_TOKEN")
     set_client_factory(factory)
     disable_progress_bars()
     set_verbosity_error()  # type: ignore[no-untyped-call]  # every trouble is told by us, once

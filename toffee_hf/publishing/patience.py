@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import re
@@ -10,10 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from toffee_hf.errors import HubError, HubRefusal, ToffeeError
+from toffee_hf.errors import DiskFull, HubError, HubRefusal, ToffeeError
 
 Answer = TypeVar("Answer")
 PASSING = frozenset({408, 409, 412, 425, 429, 500, 502, 503, 504})       # statuses that another try may change
+FULL = (errno.ENOSPC, errno.EDQUOT)
 MOST_CHARACTERS = 200
 RESET = re.compile(r"\br=0\b.*?\bt=(\d+)")
 SECONDS = re.compile(r"\A(\d+)\Z")
@@ -74,7 +76,10 @@ def waits(patience: Patience) -> Iterator[float]:
 
 
 def refused_or_passing(err: Exception, what: str) -> Trouble:
-    """The trouble, if it may pass. Raises HubRefusal if it will not, and the error itself if it is a bug."""
+    """The trouble, if it may pass. Raises HubRefusal if it will not, DiskFull where this disk is the trouble, and the
+    error itself if it is a bug."""
+    if any(isinstance(cause, OSError) and cause.errno in FULL for cause in _causes(err)):
+        raise DiskFull(f"{what}: no space is left on this disk; make room, and give the same command again") from err
     trouble = trouble_of(err)
     if trouble is None:
         raise err

@@ -12,6 +12,7 @@ import time
 import pytest
 
 from builder.cli import main
+from builder.lease import Lease, Part
 from builder.published import mirror
 from tests import hub_stand_in as wrong
 from tests.builder.test_publication import check_whole, titles
@@ -193,6 +194,32 @@ def test_folders_that_cannot_be_published(hub, place, flat, capsys, monkeypatch,
         assert _status(["publish", "dataset", folder, "--to", "org/rows", *more]) == 2
         assert says in capsys.readouterr().err and not hub.store.repositories
     assert not mirror(place / folder).exists()
+
+
+def test_two_runs_of_one_seed_are_never_put_together(hub, place, flat, capsys):
+    for output, recipe in (("a", "recipe"), ("b", "mostly_rejected")):
+        assert _status(["build", "--recipe", flat(recipe), "--subjects", "photos", "--pairs", "8", "--output", output,
+                        "--license", "cc0-1.0"]) == 0
+    assert _status(["publish", "dataset", "a", "--to", "org/rows"]) == 0
+    capsys.readouterr()
+    assert _status(["publish", "dataset", "b", "--to", "org/rows", "--append"]) == 2
+    assert "org/rows has seed 0 already, by another run" in capsys.readouterr().err
+    assert check_whole(hub) == 8
+
+
+def test_a_run_beside_one_of_no_licence_is_not_begun(hub, build, place, flat):
+    assert _status(["build", "--recipe", flat("recipe"), "--subjects", "photos", "--pairs", 8, "--output", "out"]) == 0
+    status, said = build("--seed", 1, "--append", pairs=8)
+    assert status == 2 and "has no licence, and is published beside this one" in said.err
+    assert not hub.store.repositories and len(list((place / "out" / "receipts").iterdir())) == 2
+
+
+def test_a_folder_in_use_makes_no_repository(hub, place, flat, capsys):
+    assert _status(["build", "--recipe", flat("recipe"), "--subjects", "photos", "--pairs", "8", "--output", "out",
+                    "--license", "cc0-1.0"]) == 0
+    with Lease(place / "out", "0a1b2c3d", Part()):
+        assert _status(["publish", "dataset", "out", "--to", "org/rows"]) == 2
+    assert not hub.store.repositories
 
 
 def test_an_interrupted_build_says_how_to_go_on_and_does(hub, build, place, flat):

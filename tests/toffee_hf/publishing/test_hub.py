@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from pathlib import Path
 
 import pytest
 
 from tests import hub_stand_in as wrong
-from toffee_hf.errors import HeadMoved, HubError, HubRefusal, InputError
+from toffee_hf.errors import DiskFull, HeadMoved, HubError, HubRefusal, InputError
 from toffee_hf.publishing.hub import git_oid
 from toffee_hf.publishing.opening import open_repository
 from toffee_hf.publishing.patience import Patience
@@ -108,6 +109,16 @@ def test_other_bytes_on_the_hub_are_noticed(repository, tmp_path):
     made = repository.commit(contents(tmp_path), "first", repository.head())
     with pytest.raises(HubError, match=r"does not hold generation/a\.parquet"):
         repository.verify({"generation/a.parquet": parquet(tmp_path, "others")}, made)
+
+
+def test_a_full_disk_is_no_trouble_of_the_hub_and_not_waited_for(repository, monkeypatch):
+    def full(*given, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", full)
+    repository.patience = Patience(sleep=lambda seconds: pytest.fail("waited"))
+    with pytest.raises(DiskFull, match="no space is left on this disk; make room"):
+        repository.fetch(["a"], "main")
 
 
 def test_a_file_of_ours_that_is_gone_is_no_trouble_of_the_hub(repository, tmp_path):

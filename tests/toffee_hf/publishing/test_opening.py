@@ -48,6 +48,13 @@ def test_no_token(told, monkeypatch, tmp_path):
     assert "no token of the Hub; run `hf auth login` or set HF_TOKEN" in told()
 
 
+@pytest.mark.parametrize("token", ["hf_\u00e9", "hf_\u200bx"])
+def test_a_token_of_other_characters(told, monkeypatch, token):
+    monkeypatch.setenv("HF_TOKEN", token)
+    text = told()
+    assert "holds characters that no token has" in text and token not in text
+
+
 def test_a_token_that_nobody_knows(told, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_unknown")
     text = told()
