@@ -26,10 +26,16 @@ UNJUDGED = ("autoencoder", "perception", "matching", "views")      # groups of f
 
 
 def write_figures(family: Path | str, docs: Path, count: int = 304, only: tuple[str, ...] = ()) -> str:
-    """Measure a family; write figures and costs into docs/method.md and sheets into docs/tiny; returns the tables."""
-    marked(docs / "method.md", FIGURES)
+    """Measure a family; write figures and costs into docs/method.md and sheets into docs/tiny; returns the tables.
+
+    only: these groups of figures, the others stay as they are there; none: all.
+    """
+    begin, end, before, after = marked(docs / "method.md", FIGURES)
     opened = open_measured(str(family), only)
     text = table(measure(opened, count, only))
+    if only:
+        whole = (docs / "method.md").read_text(encoding="utf-8")
+        text = beside(whole.removeprefix(before + begin).removesuffix(end + after), text)
     costs = opened.folder / "training.json"
     if costs.exists():
         rows = [(name, f"{cost['samples']:,.0f}", f"{cost['minutes']:.0f}")
@@ -56,6 +62,14 @@ def table(found: Mapping[str, Figure], heading: tuple[str, str] = ("what", "figu
     """A Markdown table of figures, in their order."""
     lines = [f"| {heading[0]} | {heading[1]} | n |", "| --- | --- | --- |"]
     return "\n".join([*lines, *(f"| {name} | {figure} | {figure.n} |" for name, figure in found.items())])
+
+
+def beside(known: str, found: str) -> str:
+    """A Markdown table with the lines of another of the same heading: new lines in the place of old ones of that name,
+    or at the end."""
+    old, new = ({line.split(" | ")[0]: line for line in text.strip().split("\n\n")[0].splitlines()}
+                for text in (known, found))
+    return "\n".join((old | new).values())
 
 
 def rewrite(path: Path, section: str, text: str) -> None:

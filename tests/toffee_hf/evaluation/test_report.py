@@ -89,6 +89,17 @@ def test_figures_and_costs_go_into_the_method(tmp_path, measured):
     assert calls == [(40, ("perception",)), docs / "tiny"]
 
 
+def test_what_was_not_measured_again_stays(tmp_path, measured, monkeypatch):
+    docs = document(tmp_path)
+    write_figures(measured[0], docs)
+    again = {"depth": Figure(0.9, 0.1, 8), "text to mask: IoU": Figure(0.95, 0.02, 8)}
+    monkeypatch.setattr(report, "measure", lambda *_: again)
+    text = write_figures(measured[0], docs, 8, ("perception",))
+    assert text == table({"text to mask: IoU": again["text to mask: IoU"], "autoencoder": FOUND["autoencoder"],
+                          "depth": again["depth"]})
+    assert write_figures(measured[0], docs) == table(again), "all are measured, so no other stays"
+
+
 def test_a_family_of_unknown_cost_has_figures_alone(tmp_path, measured):
     assert write_figures(measured[0], document(tmp_path)) == table(FOUND)
     assert measured[1][0] == (304, ())
