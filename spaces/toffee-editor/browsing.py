@@ -40,7 +40,7 @@ def add_tab(pairs: Pairs, tab: gr.Tab) -> None:
             page = gr.Number(0, visible=False, precision=0)
     filters = [verdicts, categories, reason, *(slider for slider, _ in sliders)]
     shown = [gallery, summary, where, back, on, page, *(under for _, under in sliders)]
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "preprocess": False}
 
     def show(page: int, *values: Any) -> Any:
         return view(pairs, page, *values)
@@ -81,8 +81,10 @@ def view(pairs: Pairs, page: int, verdicts: list[str], categories: list[str], re
          ) -> tuple[Any, ...]:
     """Everything that the tab shows for these filters, in the order of its outputs."""
     names = [*SHOWN, *(name for name in SCORES if name not in SHOWN)]
+    bounds = {name: value if isinstance(value, int | float) else 1.0 if name in AT_MOST else -1.0     # a box left empty
+              for name, value in zip(names, values, strict=True)}
     try:
-        return _view(pairs, pairs.index(), page, verdicts, categories, reason, dict(zip(names, values, strict=True)))
+        return _view(pairs, pairs.index(), page, verdicts, categories, reason, bounds)
     except NoDataset as err:
         return _nothing(str(err), len(names))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 from PIL import Image
 
 import editor
@@ -18,6 +19,7 @@ from pictures import PLACES, Unusable, on_ground, opened, painted, placed
 EXAMPLES = Path(__file__).parent / "examples"
 PAINTED_PLACE, MIDDLE, *_ = PLACES
 EMPTY = "<p>Your pictures appear here. Add a photo and a prompt, or try an example.</p>"
+ALIKE = 0.02                          # by which the shapes of a mask and its scene may differ
 WAITING_ROOM = 24                     # visitors who may wait; later ones are told to come back
 
 
@@ -84,7 +86,7 @@ def _scene() -> tuple[gr.Accordion, gr.ImageEditor, gr.Radio]:
                                brush=gr.Brush(colors=["#ffffff"], color_mode="fixed", default_size=30),
                                eraser=gr.Eraser(default_size=30), format="png", buttons=[])
         place = gr.Radio(list(PLACES), value=PAINTED_PLACE, label="Where", elem_id="place",
-                         info="Without a mouse, choose a place instead of painting one.")
+                         info="Without a mouse, choose a place. What is painted counts first.")
     return part, scene, place
 
 
@@ -116,7 +118,7 @@ def _drawn(subjects: Any, prompt: str, drawing: Any, place: str, *numbers: Any) 
     seed = random.randrange(MOST_SEED + 1) if anew else number(seed)
     try:
         background, layers = _drawing(drawing)
-        found = (placed(place, background.size) or painted(layers, background.size)) if background else None
+        found = (painted(layers, background.size) or placed(place, background.size)) if background else None
         wish = _wish(subjects, prompt, background, found, scale, steps, count, seed)
     except Unusable as err:
         raise friendly(str(err)) from err
@@ -140,25 +142,33 @@ def _wish(subjects: Any, prompt: str, scene: Image.Image | None, mask: Image.Ima
 
 
 def _files(gallery: Any) -> list[str]:
-    """Paths in what a gallery sent; gradio has checked that they are uploads."""
-    return [(item.get("image") or item.get("video"))["path"] for item in gallery or []]
+    """Paths in what a gallery sent. Raises Unusable."""
+    return [_upload(item.get("image") or item.get("video"), f"Photo {i}") for i, item in enumerate(gallery or [], 1)]
+
+
+def _upload(file: dict[str, Any], name: str) -> str:
+    """Its path. Raises Unusable where it is no upload: gradio checks that only of files sent with their `meta`."""
+    path = Path(file.get("path") or "/").resolve()
+    if not path.is_relative_to(Path(get_upload_folder()).resolve()):
+        raise Unusable(f"{name} is not among the uploads: add it again.")
+    return str(path)
 
 
 def _drawing(sent: Any) -> tuple[Image.Image | None, list[Image.Image]]:
     """The scene and the layers painted on it, in what the canvas sent."""
     if not sent or not sent.get("background"):
         return None, []
-    scene = opened(sent["background"]["path"], "The scene")
-    layers = [opened(layer["path"], "What was painted") for layer in sent["layers"] or [] if layer]
+    scene = opened(_upload(sent["background"], "The scene"), "The scene")
+    layers = [opened(_upload(layer, "What was painted"), "What was painted") for layer in sent["layers"] or [] if layer]
     return on_ground(scene, scene.size), layers
 
 
 def cleaned(sent: Any) -> list[Image.Image]:
     """New photos made small, upright and free of hidden data; what is no picture goes, with a word about it."""
     kept = []
-    for i, file in enumerate(_files(sent)[: editor.MOST_SUBJECTS + 1], 1):
+    for i, item in enumerate((sent or [])[: editor.MOST_SUBJECTS + 1], 1):
         try:
-            kept.append(opened(file, f"Photo {i}"))
+            kept.append(opened(_files([item])[0], f"Photo {i}"))
         except Unusable as err:
             gr.Warning(str(err), title="Left out", duration=12)
     if len(kept) > editor.MOST_SUBJECTS:
@@ -168,7 +178,10 @@ def cleaned(sent: Any) -> list[Image.Image]:
 
 def compared(slider: Any, gallery: Any, event: gr.SelectData) -> Any:
     """The chosen picture in the slider, beside what it was made from."""
-    return (slider[0]["path"], _files(gallery)[event.index]) if slider else None
+    try:
+        return (_upload(slider[0], "The picture"), _files(gallery)[event.index]) if slider else None
+    except Unusable as err:
+        raise friendly(str(err)) from err
 
 
 def _add_api() -> None:
@@ -200,9 +213,11 @@ def edit_picture(subject: Any, prompt: str, scene: Any = None, mask: Any = None,
         The picture.
     """
     try:
-        background, where = (opened(part["path"], name) if part else None
+        background, where = (opened(_upload(part, name), name) if part else None
                              for part, name in ((scene, "The scene"), (mask, "The mask")))
         if background and where:
+            if abs(where.width * background.height / (where.height * background.width) - 1) > ALIKE:
+                raise Unusable("The mask has another shape than the scene: give it the scene's width and height.")
             background, where = on_ground(background, background.size), where.convert("L").resize(background.size)
             if not where.getbbox():
                 raise Unusable("The mask is black all over: paint white where the subject should go.")

@@ -7,6 +7,7 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -54,7 +55,8 @@ def get(url):
 def test_it_draws_and_edits_for_programs(client, photo, tmp_path):
     assert edit(client, photo).ndim == 3
     Image.new("RGB", (90, 60), "teal").save(tmp_path / "scene.png")
-    Image.linear_gradient("L").point(lambda value: 255 * (value > 128)).save(tmp_path / "mask.png")
+    lower = Image.linear_gradient("L").point(lambda value: 255 * (value > 128)).resize((180, 120), 0)
+    lower.save(tmp_path / "mask.png")
     picture = edit(client, photo, scene=tmp_path / "scene.png", mask=tmp_path / "mask.png")
     assert picture.shape == (60, 90, 3) and (picture[:25] == (0, 128, 128)).all()
 
@@ -111,6 +113,53 @@ def test_files_stay_where_they_are(space, client, tmp_path, model, dataset, path
     with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
         event = json.loads(answer.read())["event_id"]
     assert b"event: error" in get(f"{space.url}/gradio_api/call/edit/{event}")[1]
+
+
+@pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}], ids=["bare", "with meta"])
+@pytest.mark.parametrize("name", ["edit", "cleaned", "compared", "draw_for_page"])
+def test_no_door_opens_a_picture_that_is_no_upload(space, photo, tmp_path, name, meta):
+    mine, uploaded = tmp_path / "private.png", {"path": sent_up(space, photo), **meta}
+    Image.new("RGB", (64, 48), (200, 10, 10)).save(mine)
+    for file, fails in ((uploaded, False), ({"path": str(mine), **meta}, True)):
+        photos, numbers = [{"image": file, "caption": None}], [1, 1, 1, 0, False]
+        given = {"edit": [file, "a mug", None, None, 1, 1, 0], "cleaned": [photos], "compared": [[file, file], photos],
+                 "draw_for_page": [photos, "a mug", None, "Where I paint", *numbers]}[name]
+        answer = queued(space, name, given)
+        assert ('"path": "' in answer or '"path":"' in answer) != fails, answer
+
+
+def sent_up(space, file):
+    """The path of an upload."""
+    body = (b"--x\r\nContent-Disposition: form-data; name=\"files\"; filename=\"a.png\"\r\n\r\n%s\r\n--x--\r\n"
+            % file.read_bytes())
+    request = urllib.request.Request(f"{space.url}/gradio_api/upload", body,
+                                     {"Content-Type": "multipart/form-data; boundary=x"})
+    with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
+        return json.loads(answer.read())[0]
+
+
+def queued(space, name, data):
+    """What a page gets that calls a function by its number, as any page can."""
+    config = json.loads(get(f"{space.url}/config")[1])
+    (number,) = {part["id"] for part in config["dependencies"] if part["api_name"] == name}
+    session = uuid.uuid4().hex
+    event = {"index": 0, "value": None} if name == "compared" else None
+    body = json.dumps({"data": data, "fn_index": number, "event_data": event, "session_hash": session}).encode()
+    request = urllib.request.Request(f"{space.url}/gradio_api/queue/join", body, {"Content-Type": "application/json"})
+    urllib.request.urlopen(request, timeout=ANSWER_SECONDS).close()
+    with urllib.request.urlopen(f"{space.url}/gradio_api/queue/data?session_hash={session}",
+                                timeout=ANSWER_SECONDS) as lines:
+        for line in lines:
+            if b"process_completed" in line:
+                return line.decode()
+    raise AssertionError("no answer")
+
+
+def test_a_mask_of_another_shape_is_told(client, photo, tmp_path):
+    scene, mask = tmp_path / "scene.png", tmp_path / "mask.png"
+    Image.new("RGB", (400, 100), (90, 90, 90)).save(scene)
+    Image.new("L", (100, 400), 255).save(mask)
+    assert "The mask has another shape than the scene" in refused(client, photo, scene=scene, mask=mask)
 
 
 def test_uploaded_markup_is_never_shown_as_a_page(space, tmp_path):

@@ -95,6 +95,11 @@ def test_what_cannot_be_read_is_tried_again_after_a_while_only(dataset, monkeypa
     assert len(source.index().rows) == sum(COUNTS.values())
 
 
+def test_a_number_box_left_empty_bounds_nothing(source):
+    assert view(source, seg_dino=None)["cards"] == view(source)["cards"] > 0
+    assert view(source, copy=None)["summary"] == view(source)["summary"]
+
+
 def test_a_threshold_keeps_what_the_rule_of_the_judge_keeps(index):
     for name in SCORES:
         bound = 0.7
