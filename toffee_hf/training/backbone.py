@@ -6,6 +6,7 @@ batch, C latent channels, N text tokens, T text features, H, W pixels, h, w late
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,7 +34,8 @@ Depth = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where weights come from. revision: a commit, or None where none is pinned; licence: as the Hub names it."""
+    """Where weights come from. revision: a commit, a `weights_digest`, or None where neither is known; licence: as the
+    Hub names it."""
 
     repository: str
     revision: str | None
@@ -194,6 +196,16 @@ def open_backbone(name: str) -> Backbone:
                          f"id or a folder ({reason})") from err
 
 
+def weights_digest(folder: Path) -> str | None:
+    """What tells the safetensors in a folder from any others; None where there are none."""
+    files, digest = sorted(folder.glob("*.safetensors")), hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            while chunk := opened.read(1 << 24):
+                digest.update(chunk)
+    return digest.hexdigest()[:16] if files else None
+
+
 def _of_family(name: str) -> Backbone:
     from toffee_hf.perception.masks import subject_masks
 
@@ -203,7 +215,9 @@ def _of_family(name: str) -> Backbone:
         found = subject_masks(family.segmenter, family.clip, family.tokenizer, x.cpu(), names)
         return found.to(x)
 
-    own = Source("toffee-hf" if name == "tiny" else name, None, "apache-2.0" if name == "tiny" else "unknown")
+    own = Source("toffee-hf" if name == "tiny" else name, weights_digest(family.folder / "unet"),
+                 "apache-2.0" if name == "tiny" else "unknown")
+
     def depth(x: Tensor) -> Tensor:
         return estimate_depth(family.depth.to(x.device), x)
 

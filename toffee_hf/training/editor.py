@@ -19,7 +19,7 @@ from torch import Tensor
 from toffee_hf.cards import placeless
 from toffee_hf.errors import InputError
 from toffee_hf.models.toffee_editor_unet import ToffeeEditorUNet
-from toffee_hf.training.backbone import Backbone, Source, default_dtype
+from toffee_hf.training.backbone import Backbone, Source, default_dtype, weights_digest
 from toffee_hf.training.editor_examples import TASKS, EditorConfig, editor_loss, examples_of
 from toffee_hf.training.loop import writing
 from toffee_hf.training.lora import load_trained, merged
@@ -56,8 +56,11 @@ def train_editor_on(spec: str, backbone: Backbone, config: EditorConfig, folder:
 def new_editor(backbone: Backbone, config: EditorConfig, size_px: int) -> ToffeeEditorUNet:
     """An editor that starts from the base's UNet, or from the editor in `config.start`."""
     if config.start:
-        found = editor_of(backbone.unet, Path(config.start), apart=bool(config.lora_rank))
-        return _fitting(found, backbone, config.start)
+        start = Path(config.start)
+        _check_base(start, backbone.sources["base"].revision, f"--start {start}")
+        found = _fitting(editor_of(backbone.unet, start, apart=bool(config.lora_rank)), backbone, config.start)
+        found.lora_over = config.start if config.lora_rank and not (start / PART).is_file() else ""
+        return found
     side = min(MOST_PATCHES, backbone.patch_side(size_px))
     with default_dtype(backbone.unet.dtype):
         return ToffeeEditorUNet.from_unet(backbone.unet, subject_dim=2 * backbone.encoder.config.hidden_size,
@@ -76,12 +79,14 @@ def editor_of(unet: Any, folder: Path, apart: bool = False) -> ToffeeEditorUNet:
             return ToffeeEditorUNet.from_pretrained(folder, dtype=unet.dtype, use_safetensors=True)
         with safe_open(part, "pt") as opened:
             shapes = {name: opened.get_slice(name).get_shape() for name in ("place", "project.0.weight")}
-            prediction = (opened.metadata() or {}).get("prediction_type", "v_prediction")
+            told = opened.metadata() or {}
     except (OSError, ValueError, SafetensorError) as err:
         raise InputError(f"{folder} holds no editor ({str(err).splitlines()[0]})") from err
+    if told.get("over"):
+        raise InputError(f"{part} goes over {told['over']}, a complete editor: give {folder / NAME}, which holds both")
     with default_dtype(unet.dtype):
         model = ToffeeEditorUNet.from_unet(unet, subject_dim=shapes["project.0.weight"][1], patches=shapes["place"][0],
-                                           prediction_type=prediction)
+                                           prediction_type=told.get("prediction_type", "v_prediction"))
     found: ToffeeEditorUNet = load_trained(model, part)
     return found if apart else merged(found)
 
@@ -92,12 +97,13 @@ def install_editor(run: Path, family: Path) -> int:
     told, part = run / DONE, run / PART
     if not (told.is_file() and part.is_file()):
         raise InputError(f"{run} holds no finished LoRA training of an editor; train with --lora-rank to the end")
-    start = json.loads(told.read_text())["config"]["start"]
-    if start and not (Path(start) / PART).is_file():
-        raise InputError(f"{run} went on from {start}, a complete editor, so its LoRA is none over the family's base")
-    tensors = {name: x.half() if x.is_floating_point() else x for name, x in load_file(part).items()}
     with safe_open(part, "pt") as opened:
         metadata = opened.metadata()
+    if metadata.get("over"):
+        raise InputError(f"{run} went on from {metadata['over']}, a complete editor, so its LoRA is none over the base "
+                         "of the family")
+    _check_base(run, weights_digest(family / "unet"), str(run))
+    tensors = {name: x.half() if x.is_floating_point() else x for name, x in load_file(part).items()}
     made = family / f"{NAME}.part"
     with writing(family):
         shutil.rmtree(made, ignore_errors=True)
@@ -107,6 +113,15 @@ def install_editor(run: Path, family: Path) -> int:
         shutil.rmtree(family / NAME, ignore_errors=True)
         made.replace(family / NAME)
     return sum(path.stat().st_size for path in (family / NAME).iterdir())
+
+
+def _check_base(trained: Path, digest: str | None, name: str) -> None:
+    """Raises InputError if what LoRA left in a folder was trained over other weights than those of this digest."""
+    if not (trained / PART).is_file() or not (trained / DONE).is_file():
+        return
+    over = json.loads((trained / DONE).read_text())["config"]["base"]["sources"]["base"]["revision"]
+    if over and digest and over != digest:
+        raise InputError(f"{name} was trained by LoRA over another base: over weights {over}, and these are {digest}")
 
 
 def _fitting(model: ToffeeEditorUNet, backbone: Backbone, start: str) -> ToffeeEditorUNet:
@@ -124,16 +139,11 @@ def _with_start(backbone: Backbone, start: str) -> Backbone:
     """With the weights to start from among the ingredients, by their content."""
     if not start:
         return backbone
-    files = sorted(Path(start).glob("*.safetensors"))
-    if not files:
+    digest = weights_digest(Path(start))
+    if digest is None:
         raise InputError(f"--start {start} holds no editor: it is a folder with safetensors")
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as opened:
-            while chunk := opened.read(1 << 24):
-                digest.update(chunk)
     licence = backbone.sources["base"].licence
-    return replace(backbone, sources={**backbone.sources, "start": Source(start, digest.hexdigest()[:16], licence)})
+    return replace(backbone, sources={**backbone.sources, "start": Source(start, digest, licence)})
 
 
 class PairData:

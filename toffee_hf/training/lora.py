@@ -53,12 +53,16 @@ def _parts(model: Any) -> tuple[Any, list[Any]]:
 
 
 def save_trained(model: Any, path: Path, rank: int) -> None:
-    """Write what is trained, which is small; `load_trained` puts it onto the same base."""
+    """Write what is trained, which is small; `load_trained` puts it onto the same base.
+
+    `model.lora_over`: the folder of the weights that it lies over, where these are not the base's.
+    """
     tensors = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
     part = path.with_suffix(".part")
     with writing(path.parent):
         try:
             save_file(tensors, part, metadata={"rank": str(rank), "format": "pt",
+                                               "over": getattr(model, "lora_over", ""),
                                                "prediction_type": model.config.prediction_type})
             part.replace(path)
         finally:

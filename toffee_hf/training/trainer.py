@@ -227,13 +227,14 @@ class Workshop:
 
 
 def _before(start: str) -> dict[str, float]:
-    """Examples and seconds that a training cost from which another goes on, those before it included."""
-    told = Path(start) / DONE
-    if not start or not told.is_file():
+    """Examples and seconds that a training cost from which another goes on, those before it included. A complete model
+    lies in a folder of its training."""
+    told = [folder / DONE for folder in (Path(start), Path(start).parent) if start and (folder / DONE).is_file()]
+    if not told:
         return {"samples": 0, "seconds": 0.0}
-    cost = json.loads(told.read_text())
+    cost = json.loads(told[0].read_text())
     earlier = cost.get("before", {"samples": 0, "seconds": 0.0})
-    return {key: cost[key] + earlier[key] for key in ("samples", "seconds")}
+    return {key: (cost[key] or 0) + earlier[key] for key in ("samples", "seconds")}
 
 
 def check_config(path: Path, settings: dict[str, Any]) -> None:

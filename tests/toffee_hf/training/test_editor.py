@@ -243,9 +243,33 @@ def test_a_lora_training_goes_on_as_one_over_the_same_base(tmp_path, family, dat
     install_editor(second, tmp_path / "family")
     with pytest.raises(InputError, match="give --lora-rank 2"):
         train(data, family.folder, tmp_path / "third", steps=1, lora_rank=4, start=str(first))
-    train(data, family.folder, tmp_path / "fourth", steps=1, lora_rank=2, start=str(whole / "editor"))
-    with pytest.raises(InputError, match="a complete editor"):
-        install_editor(tmp_path / "fourth", tmp_path / "family")
+    fourth = tmp_path / "fourth"
+    train(data, family.folder, fourth, steps=1, lora_rank=2, start=str(whole / "editor"))
+    assert json.loads((fourth / "training.json").read_text())["before"]["samples"] == 15
+    for refused in (lambda: install_editor(fourth, tmp_path / "family"), lambda: editor_of(family.unet, fourth),
+                    lambda: train(data, family.folder, tmp_path / "fifth", steps=1, lora_rank=2, start=str(fourth))):
+        with pytest.raises(InputError, match="a complete editor"):
+            refused()
+
+
+def test_lora_stays_with_the_weights_that_it_was_trained_over(tmp_path, family, data):
+    run, other = tmp_path / "run", shutil.copytree(family.folder, tmp_path / "other")
+    settings = {"steps": 4, "lora_rank": 2, "every": 2}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "merged", lambda model: 1 / 0)             # ends after the state is written
+        with pytest.raises(ZeroDivisionError):
+            train(data, other, tmp_path / "cut", **settings)
+    train(data, family.folder, run, **settings)
+    unet = Family(other, "cpu").unet
+    with torch.no_grad():
+        unet.conv_in.weight.add_(0.1)
+    unet.save_pretrained(other / "unet")
+    for refused in (lambda: install_editor(run, other), lambda: train(data, other, tmp_path / "b", **settings,
+                                                                      start=str(run))):
+        with pytest.raises(InputError, match="was trained by LoRA over another base"):
+            refused()
+    with pytest.raises(InputError, match="another configuration"):
+        train(data, other, tmp_path / "cut", **settings)
 
 
 def test_a_gate_stays_as_it_is_through_a_resumed_training_and_all_else_learns(tmp_path, family, data):
