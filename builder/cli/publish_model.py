@@ -12,11 +12,11 @@ from builder.cli.arguments import folder
 from builder.cli.hub_arguments import add_release_arguments, add_repository_arguments, show_release
 from builder.published import read_place
 from toffee_hf.errors import InputError
+from toffee_hf.publishing.hub import MAIN
 from toffee_hf.publishing.repository import RepositoryFile
 
 MODELS = {"editor": "editor", "refiner": "refiner", "view": "view", "view-generator": "view"}
-
-ONLY_ON_THE_HUB = {"tag": None, "revision": "main", "private": False, "dataset": None}
+ONLY_ON_THE_HUB = {"tag": None, "revision": MAIN, "private": False, "dataset": None}
 
 
 def add_parser(what: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
