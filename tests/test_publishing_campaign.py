@@ -167,3 +167,18 @@ def test_two_hundred_shards_on_a_disk_for_four(hub, build, tmp_path):
           f"{len(titles(hub)) - 1} commits, {time.monotonic() - began:.0f} s")
     assert watch.shards <= 4 and watch.bytes <= 4 * largest
     assert check_whole(hub) == 200 and not list((tmp_path / "out").glob("*/train-*.parquet"))
+
+
+def test_a_build_is_hardly_slower_while_it_publishes(hub, toffee, tmp_path):
+    """The same builds alternately alone and with --push-to; by the wall clock, so for a machine that does nothing else."""
+    took = {"alone": 0.0, "pushed": 0.0}
+    for seed in range(4):
+        for way in ("alone", "pushed") if seed % 2 else ("pushed", "alone"):
+            more = ["--push-to", f"org/rows-{seed}"] if way == "pushed" else []
+            folder = f"{way}-{seed}"
+            done = toffee("build", "--recipe", "tiny", "--subjects", "toy:train", "--pairs", 64, "--seed", seed,
+                          "--workers", 2, "--output", folder, *more, **hub.environment())
+            assert done.returncode == 0, done.stderr
+            took[way] += sum(receipt.seconds_total for receipt in read_receipts(tmp_path / folder))
+    print(f"seconds of 16 shards: {took['alone']:.1f} alone, {took['pushed']:.1f} published meanwhile")
+    assert took["pushed"] <= 1.05 * took["alone"]
