@@ -120,7 +120,7 @@ class Publication:
     def _told(self, batch: Sequence[Receipt], done: bool) -> dict[str, Content]:
         """Everything but shards and receipts: a card that is true with this commit, and who publishes."""
         statistics = published_statistics(self.output, read_record(self.output) or {}, batch)
-        card = dataset_card(statistics, self.repository.name)
+        card = dataset_card(statistics, self.repository.name, self.repository.revision)
         check_card(card, "dataset")
         marker: dict[str, Any] = {"publisher": self.place.publisher, "done": done}
         if not done:

@@ -25,20 +25,15 @@ def write_report(output: Path) -> tuple[str, ...]:
     """
     from builder.files import write_atomically
     from builder.published import read_place
+    from builder.report.card import dataset_card
     from builder.report.statistics import read_statistics
 
     statistics = read_statistics(output)
     place = read_place(output) if statistics.away else None
-    for name, data in report_files(output, statistics, place.repository if place else output.resolve().name).items():
+    where = (place.repository, place.revision) if place else (output.resolve().name,)
+    for name, data in {**report_pictures(output, statistics), CARD: dataset_card(statistics, *where).encode()}.items():
         write_atomically(output / name, data)
     return statistics.lost
-
-
-def report_files(output: Path, statistics: Statistics, name: str) -> dict[str, bytes]:
-    """The pictures, then the card. name: what `load_dataset` is given."""
-    from builder.report.card import dataset_card
-
-    return {**report_pictures(output, statistics), CARD: dataset_card(statistics, name).encode()}
 
 
 def report_pictures(output: Path, statistics: Statistics) -> dict[str, bytes]:

@@ -15,19 +15,21 @@ from builder.report.statistics import Statistics
 from builder.subjects import SKIP_REASONS
 from model_cards import template
 from toffee_hf.images import REASONS as PICTURE_REASONS
+from toffee_hf.publishing.hub import MAIN
 
 MOST_LINES = 200  # of a list that grows with the input; the rest is counted
 
 
-def dataset_card(statistics: Statistics, name: str) -> str:
-    """The README.md of an output folder. name: what `load_dataset` is given, the folder's name or a Hub id."""
+def dataset_card(statistics: Statistics, name: str, revision: str = MAIN) -> str:
+    """The README.md of an output folder. name, revision: what `load_dataset` is given, the folder's name or a Hub id
+    and its branch."""
     title = f"{name.rpartition('/')[2]}: subject-driven image pairs"
     return template("dataset").substitute(
         metadata=metadata_yaml(statistics, title),
         title=literal(title),
         ahead=ahead_line(statistics),
         summary=_summary(statistics),
-        load=_load(statistics, name),
+        load=_load(statistics, name, revision),
         configs=_configs(statistics),
         columns=_columns(statistics),
         verdicts=_verdicts(statistics),
@@ -57,13 +59,14 @@ def _summary(statistics: Statistics) -> str:
     )
 
 
-def _load(statistics: Statistics, name: str) -> str:
+def _load(statistics: Statistics, name: str, revision: str) -> str:
     config = next(iter(statistics.rows), "generation")
     others = ", ".join(f'"{other}"' for other in statistics.rows if other != config)
     comment = f"  # or {others}" if others else ""
+    branch = "" if revision == MAIN else f", revision={json.dumps(revision)}"
     return (
         "from datasets import load_dataset\n"
-        f'pairs = load_dataset({json.dumps(name, ensure_ascii=False)}, "{config}", split="train"){comment}\n'
+        f'pairs = load_dataset({json.dumps(name, ensure_ascii=False)}, "{config}", split="train"{branch}){comment}\n'
         'pairs[0]["prompt"], pairs[0]["reference"], pairs[0]["target"]'
     )
 

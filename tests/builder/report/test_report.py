@@ -226,6 +226,12 @@ def test_any_name_loads(folder: Path) -> None:
     assert 'load_dataset("a \\"b\\" \'c\'", ' in dataset_card(read_statistics(folder), "a \"b\" 'c'")
 
 
+def test_a_card_on_another_branch_names_it(folder: Path) -> None:
+    statistics = read_statistics(folder)
+    assert 'split="train", revision="next")' in dataset_card(statistics, "org/rows", "next")
+    assert "revision=" not in dataset_card(statistics, "org/rows", "main")
+
+
 def test_a_damaged_parquet_file_is_named(tmp_path: Path) -> None:
     output = make_folder(tmp_path / "toffee", {"generation": 2}, shards=1)
     damaged = next((output / "generation").iterdir())
