@@ -170,7 +170,7 @@ def test_two_hundred_shards_on_a_disk_for_four(hub, build, tmp_path):
 
 
 def test_a_build_is_hardly_slower_while_it_publishes(hub, toffee, tmp_path):
-    """The same builds alternately alone and with --push-to; by the wall clock, so for a machine that does nothing else."""
+    """The same builds, alternately alone and with --push-to; by the wall clock, on a machine that does nothing else."""
     took = {"alone": 0.0, "pushed": 0.0}
     for seed in range(4):
         for way in ("alone", "pushed") if seed % 2 else ("pushed", "alone"):
