@@ -143,9 +143,9 @@ class Family:
 
     def scheduler(self) -> Any:
         """A new scheduler, since pipelines keep state in theirs."""
-        from diffusers import DDIMScheduler
+        from diffusers import EulerDiscreteScheduler
 
-        return DDIMScheduler.from_pretrained(self.folder / "scheduler")
+        return EulerDiscreteScheduler.from_pretrained(self.folder / "scheduler")
 
     @cached_property
     def draft_pipeline(self) -> Any:

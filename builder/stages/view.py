@@ -36,7 +36,7 @@ class View:
     widest_turn: float                      # radians, for those
     min_similarity: float                   # Seg-DINO of the view to the picture it was made from
     strength: float = 0.9             # how far the picture is noised before the view is drawn
-    steps: int = 2
+    steps: int = 1
     name: str = "view"
     reads: frozenset[str] = frozenset({"reference", "reference_mask", "scores"})
     writes: frozenset[str] = frozenset({"posed", "posed_mask", "shown", "shown_mask", "scores"})

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from diffusers import DDIMScheduler, DiffusionPipeline
+from diffusers import DiffusionPipeline
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
@@ -156,13 +156,13 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
     """Restores a subject's details in drafts.
 
     vae: autoencoder; text_encoder, tokenizer: of the prompt, with SDXL two of each; unet: ToffeeRefinerUNet; encoder:
-    Dinov2Model; scheduler: DDIM.
+    Dinov2Model; scheduler: any of diffusers' for the base's noise schedule.
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->encoder->unet->vae"
     _optional_components = ["text_encoder_2", "tokenizer_2"]
 
-    def __init__(self, vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, encoder: Any, scheduler: DDIMScheduler,
+    def __init__(self, vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, encoder: Any, scheduler: Any,
                  text_encoder_2: Any = None, tokenizer_2: Any = None) -> None:
         super().__init__()
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, encoder=encoder,

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import DDIMScheduler, DiffusionPipeline
+from diffusers import DiffusionPipeline
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
@@ -197,14 +197,14 @@ class ToffeeViewPipeline(DiffusionPipeline):
     """Draws an object from another side in the surroundings of its picture.
 
     vae: autoencoder; text_encoder, tokenizer: of the prompt, with SDXL two of each; unet: ToffeeViewUNet; encoder:
-    Dinov2Model; scheduler: DDIM; field_of_view, nearest, farthest: of the camera and of the depth that it is given, see
-    `turned`.
+    Dinov2Model; scheduler: any of diffusers' for the base's noise schedule; field_of_view, nearest, farthest: of the
+    camera and of the depth that it is given, see `turned`.
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->encoder->unet->vae"
     _optional_components = ["text_encoder_2", "tokenizer_2"]
 
-    def __init__(self, vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, encoder: Any, scheduler: DDIMScheduler,
+    def __init__(self, vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, encoder: Any, scheduler: Any,
                  field_of_view: float = 0.628, nearest: float = 1.5, farthest: float = 9.0,
                  text_encoder_2: Any = None, tokenizer_2: Any = None) -> None:
         super().__init__()
@@ -216,7 +216,7 @@ class ToffeeViewPipeline(DiffusionPipeline):
     @torch.no_grad()
     def __call__(self, prompt: str | Sequence[str], image: Tensor, mask: Tensor,
                  turn: Sequence[float] | Tensor | None = None, depth: Tensor | None = None, strength: float = 0.9,
-                 num_inference_steps: int = 2, generator: torch.Generator | list[torch.Generator] | None = None,
+                 num_inference_steps: int = 1, generator: torch.Generator | list[torch.Generator] | None = None,
                  output_type: str = "pil", return_dict: bool = True) -> ImagePipelineOutput | tuple[Any]:
         """New views of B objects.
 

@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 import torch
-from diffusers import AutoModel, DDIMScheduler
+from diffusers import AutoModel, EulerDiscreteScheduler
 from diffusers.modular_pipelines import (
     ComponentSpec,
     InputParam,
@@ -54,7 +54,7 @@ class ToffeeComponent(AutoModel):
 
 
 CLASSES = {
-    "vae": ToffeeComponent, "unet": ToffeeComponent, "encoder": Dinov2Model, "scheduler": DDIMScheduler,
+    "vae": ToffeeComponent, "unet": ToffeeComponent, "encoder": Dinov2Model, "scheduler": EulerDiscreteScheduler,
     "text_encoder": CLIPTextModel, "tokenizer": CLIPTokenizer, "text_encoder_2": CLIPTextModelWithProjection,
     "tokenizer_2": CLIPTokenizer, "depth_estimator": DepthAnythingForDepthEstimation,
 }

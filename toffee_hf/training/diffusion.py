@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import ControlNetModel, DDIMScheduler, StableDiffusionControlNetPipeline, UNet2DConditionModel
+from diffusers import ControlNetModel, EulerDiscreteScheduler, StableDiffusionControlNetPipeline, UNet2DConditionModel
 from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer, Dinov2Model
@@ -32,6 +32,7 @@ Text = tuple[Tensor, dict[str, Tensor] | None]     # hidden states (B, N, T), an
 DROP_TEXT = 0.12                      # share of examples that learn without their caption, for guidance
 TOLD_DEPTH = 0.25                     # share of each batch that base and ControlNet draw by depth
 ON_THE_SUBJECT = 2.0                  # how much more an error of base and ControlNet counts there
+SIGMAS = (32.0, 1.4)                  # noise over signal between which pictures are drawn: of 1,000 steps 980 to 600
 UNET: dict[str, Any] = {
     "sample_size": 16, "in_channels": 16, "out_channels": 16, "block_out_channels": (64, 96, 144),
     "layers_per_block": 1,
@@ -42,10 +43,15 @@ UNET: dict[str, Any] = {
 }
 
 
-def noise_schedule() -> DDIMScheduler:
-    """Cosine schedule down to zero signal, velocity prediction."""
-    return DDIMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False,
-                         rescale_betas_zero_snr=True, timestep_spacing="trailing", set_alpha_to_one=True)
+def noise_schedule() -> EulerDiscreteScheduler:
+    """Cosine schedule down to zero signal, velocity prediction.
+
+    Pictures are drawn between two levels of noise alone, and what is predicted at the lower one is the picture: further
+    steps bring in more errors of a young model than they take out (docs/log.md).
+    """
+    return EulerDiscreteScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction",
+                                  rescale_betas_zero_snr=True, timestep_spacing="trailing", use_exponential_sigmas=True,
+                                  sigma_max=SIGMAS[0], sigma_min=SIGMAS[1])
 
 
 class Captions:

@@ -145,7 +145,7 @@ def test_a_callback_sees_each_step_and_what_it_returns_counts(pipe, draw):
 
     def watch(on, step, time, tensors):
         assert on is pipe and on.num_timesteps == 3 and set(tensors) == set(pipe._callback_tensor_inputs)
-        seen.append((step, int(time)))
+        seen.append((step, float(time)))
         return {"latents": torch.zeros_like(tensors["latents"])} if step == 2 else {}
 
     last = draw(num_inference_steps=3, callback_on_step_end=watch,
