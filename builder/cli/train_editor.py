@@ -28,6 +28,9 @@ def add_editor(models: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     add("--without-views", action="store_true", help="leave out pairs whose reference is a new view, for comparison")
     add("--noisings", type=positive, default=1, metavar="K",
         help="noisy copies of each example, where encoding costs as much as learning (default: %(default)s)")
+    add("--least-noise", type=float, default=0.0, metavar="P",
+        help="share of the noise schedule, from its clean end, that is not learnt: .55 for the tiny family, which draws "
+             "above it (default: %(default)s)")
     add("--without-gate", action="store_true", help="how far the laid subject is believed stays as it is")
     add("--install", type=Path, default=None, metavar="FAMILY",
         help="then write what LoRA left to the folder of the family that is the base, as fp16")
@@ -57,4 +60,5 @@ def _of_editor(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"tasks": arguments.tasks, "editing": arguments.editing_share, "limit": arguments.limit,
             "reconstruction": arguments.reconstruction, "targets": arguments.targets,
             "views": not arguments.without_views, "noisings": arguments.noisings,
+            "least_noise": arguments.least_noise,
             "gate": not arguments.without_gate, "start": arguments.start}

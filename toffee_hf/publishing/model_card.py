@@ -21,7 +21,8 @@ SHARES = {
     "tasks": "tasks", "editing": "share of editing pairs", "reconstruction": "share of reconstruction (p)",
     "drop_subject": "share without the subject", "told_depth": "share with depth",
     "whole_reference": "share without the reference's mask", "loose_mask": "share of masks as people paint",
-    "gate": "gate learnt", "targets": "targets", "views": "references in new views",
+    "least_noise": "share of the noise schedule not learnt", "gate": "gate learnt", "targets": "targets",
+    "views": "references in new views",
 }
 
 

@@ -232,7 +232,8 @@ class EditorTask:
         silent = torch.rand(len(pairs.prompts), generator=generator) < self.config.drop_text
         words = ["" if drop else prompt for prompt, drop in zip(pairs.prompts, silent.tolist(), strict=True)]
         text = self.backbone.text(words, pairs.target.shape[-1])
-        terms = editor_loss(self.model, example, text, self.alphas, generator, self.config.noisings)
+        terms = editor_loss(self.model, example, text, self.alphas, generator, self.config.noisings,
+                            self.config.least_noise)
         return terms | {f"{SKIPPED}{reason}": torch.tensor(count) for reason, count in pairs.skipped.items()}
 
     def grid(self, model: Any, rows: Tensor) -> list[Tensor]:

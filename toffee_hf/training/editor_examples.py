@@ -34,8 +34,9 @@ class EditorConfig(TrainConfig):
     the ellipse in its box, as people paint; limit: rows to use, None: all; targets: `drafts` learns the unrefined
     pictures, which `toffee build` leaves as sources of editing pairs, so these are read for both tasks; views: whether
     rows count whose reference is a new view; noisings: noisy copies of each example, at times spread over the schedule,
-    where encoding costs as much as learning; gate: whether how far the laid subject is believed is learnt too, which a
-    squared error lowers; start: folder of an editor to go on from.
+    where encoding costs as much as learning; least_noise: share of the noise schedule, from its clean end, that is not
+    learnt, in [0, 1), for a scheduler that draws above it; gate: whether how far the laid subject is believed is learnt
+    too, which a squared error lowers; start: folder of an editor to go on from.
     """
 
     tasks: str = "joint"
@@ -49,6 +50,7 @@ class EditorConfig(TrainConfig):
     targets: str = "refined"
     views: bool = True
     noisings: int = 1
+    least_noise: float = 0.0
     gate: bool = True
     start: str = ""
 
@@ -60,10 +62,11 @@ class EditorConfig(TrainConfig):
         wrong += [] if self.targets in TARGETS else ["targets"]
         wrong += [] if self.limit is None or self.limit >= 1 else ["limit"]
         wrong += [] if self.noisings >= 1 else ["noisings"]
+        wrong += [] if 0 <= self.least_noise < 1 else ["least_noise"]
         if wrong:
             raise InputError(f"an editor needs {', '.join(shares)} in [0, 1], tasks out of {', '.join(TASKS)}, targets "
-                             f"out of {', '.join(TARGETS)}, limit and noisings >= 1; got {wrong[0]} "
-                             f"{getattr(self, wrong[0])!r}")
+                             f"out of {', '.join(TARGETS)}, limit and noisings >= 1, least_noise in [0, 1); got "
+                             f"{wrong[0]} {getattr(self, wrong[0])!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +149,12 @@ def _depth(pairs: Pairs, find: Callable[[Tensor], Tensor] | None, told: Tensor, 
 
 
 def editor_loss(model: Any, example: EditorExample, text: TextCondition, alphas: Tensor, generator: torch.Generator,
-                noisings: int = 1) -> dict[str, Tensor]:
+                noisings: int = 1, least_noise: float = 0.0) -> dict[str, Tensor]:
     """Error of what the denoiser predicts, where it draws and most on the subject; `inside` is that of the subject."""
-    t = torch.randint(len(alphas), (len(example.clean), 1), generator=generator)
-    t = (t + torch.arange(noisings) * len(alphas) // noisings).flatten() % len(alphas)
+    first = int(least_noise * len(alphas))
+    learnt = len(alphas) - first
+    t = torch.randint(learnt, (len(example.clean), 1), generator=generator)
+    t = first + (t + torch.arange(noisings) * learnt // noisings).flatten() % learnt
     if noisings > 1:
         example, text = example.times(noisings), text.times(noisings)
     clean = example.clean

@@ -94,7 +94,8 @@ def test_another_dataset_is_refused(tmp_path, whole, family):
 
 @pytest.mark.parametrize("wrong", [{"tasks": "all"}, {"editing": 1.5}, {"reconstruction": -0.1}, {"limit": 0},
                                    {"noisings": 0}, {"targets": "sources"}, {"told_depth": 2.0}, {"drop_subject": -1.0},
-                                   {"whole_reference": 9.0}, {"steps": 0}, {"size_px": 40}])  # fmt: skip
+                                   {"whole_reference": 9.0}, {"least_noise": 1.0}, {"steps": 0},
+                                   {"size_px": 40}])  # fmt: skip
 def test_a_wrong_setting_is_told_and_nothing_is_written(tmp_path, family, data, wrong):
     with pytest.raises(InputError, match="size-px" if "size_px" in wrong else next(iter(wrong))):
         train(data, family.folder, tmp_path / "out", **wrong)

@@ -141,6 +141,9 @@ def test_noisy_copies_of_an_example_are_told_the_same_at_times_spread_over_the_s
     assert told.flatten().tolist() == text.flatten().tolist() == [0, 0, 0, 1, 1, 1]
     assert torch.equal(alpha, alphas[t].sqrt())
     assert all(sorted(x % 30 for x in row) == [row[0] % 30] * 3 and len(set(row)) == 3 for row in t.view(2, 3).tolist())
+    editor_loss(model, example, TextCondition(space[:, None], {"text_embeds": space}), alphas,
+                torch.Generator().manual_seed(0), noisings=60, least_noise=1 / 3)
+    assert all(sorted(row) == list(range(30, 90)) for row in model.seen[0].view(2, 60).tolist())
 
 
 class Fixed:
