@@ -12,6 +12,7 @@ from builder.machine import cpu_cores
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("train", help="train models", allow_abbrev=False)
+    parser.set_defaults(stays="the last checkpoint stays")
     models = parser.add_subparsers(metavar="MODEL", required=True, parser_class=type(parser))
     add_trainers(models)
     add_editor(models)
