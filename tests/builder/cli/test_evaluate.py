@@ -86,7 +86,7 @@ def test_figures_are_written_where_asked(place, monkeypatch, capsys):
 def row(index, kept, category="background", **scores):
     """A row of a toy car, whose target is black or the truth."""
     return {"subject_id": "toy-held-out-0004", "prompt": "a photo of a car on the beach", "category": category,
-            "reason": "kept" if kept else "seam", "target": Image.new("RGB", (128, 128)),
+            "reason": "kept" if kept else "view_mismatch", "target": Image.new("RGB", (128, 128)),
             "scores": {"seg_dino": index / 10, "outside": None if index % 2 else 0.0, **scores}}
 
 
