@@ -28,6 +28,7 @@ demo: $(VENV)/.ready
 	print("\nThe first row:", *(f"  {name:15} {value}" for name, value in row.items()), sep="\n")'
 	$(BIN)/toffee publish model --model editor --to ./toffee-editor --replace
 	@echo; echo "Look at toffee/contact_sheet.png, read toffee/README.md and toffee-editor/README.md."
+	@echo "The command toffee is in $(BIN): source $(BIN)/activate"
 
 test: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

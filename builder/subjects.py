@@ -153,5 +153,5 @@ def _toy_index(spec: str, size_px: int) -> SubjectIndex:
     for number in range(TOY_SUBJECTS):
         digest = content_hash(repr((TOY_VERSION, split, number, size_px)).encode())
         picture = ToyPicture(split, number, size_px)
-        subjects.append(Subject(digest, f"toy-{split}-{number:04d}", toy_subject_class(split, number), picture))
+        subjects.append(Subject(digest, f"toy-{split}-{number:04d}", toy_subject_class(number), picture))
     return SubjectIndex(spec, tuple(subjects))

@@ -98,7 +98,7 @@ def _check_alone(output: Path, repository: Repository, marker: Mapping[str, Any]
     if datetime.now(timezone.utc) - repository.committed() < silent:
         raise InputError(
             f"another folder publishes run {marker.get('run')} to {repository.name} now; wait until it is done, or for "
-            f"{silent} hours after its last commit"
+            f"{silent} after its last commit"
         )
 
 

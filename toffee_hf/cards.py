@@ -20,7 +20,9 @@ from toffee_hf.errors import InputError
 CARDS = {"refiner": "refiner", "view": "view_generator"}
 CLASSES = {"refiner": "ToffeeRefinerUNet", "view": "ToffeeViewUNet"}
 TITLES = {"refiner": "Toffee Refiner", "view": "Toffee View Generator"}
-FIGURES = {"refiner": ("photo prompts", "style prompts"), "view": ("view by",)}     # how their lines in a table begin
+# How their lines in a table begin.
+FIGURES = {"refiner": ("photo prompts", "style prompts"), "view": ("view by",), "editor": ("editor",)}
+GIVE_FIGURES = "give --figures FILE, docs/method.md of the sources"
 TAGS = ["toffee", "subject-driven", "personalization", "diffusers"]
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 OWN_DATA = "toy:train"                # pictures that this repository draws itself
@@ -95,7 +97,7 @@ def card_of_tiny(kind: str, family: Path, document: Path) -> str:
         made="On renders of training subjects of the toy world, by `toffee train tiny`.",
         cost=f"{cost['samples']:,.0f} training pictures in {cost['minutes']:.0f} minutes of one CPU core. The other "
              f"models of the family took {others:.0f} minutes more.",
-        results=_figures(kind, document), depth=True))
+        results=figures_in(document, kind, ", PSNR in dB inside the truth's mask"), depth=True))
 
 
 def render(kind: str, facts: Facts) -> str:
@@ -180,18 +182,23 @@ def shared_licence(licences: set[str]) -> str:
     return "unknown" if found == "none" else found
 
 
-def _figures(kind: str, document: Path) -> str:
-    """The lines about this model in a document's table of figures, as a table."""
+def figures_in(document: Path, kind: str, unit: str = "") -> str:
+    """The lines about a `refiner`, `view` or `editor` in a document's table of figures, as a table.
+
+    unit: said above it. Raises InputError where the document cannot be read, or holds none.
+    """
     try:
         lines = document.read_text(encoding="utf-8").splitlines()
     except OSError as err:
-        raise InputError(f"a model card needs the figures in {document}, which cannot be read ({err})") from err
+        raise InputError(f"a model card needs the figures in {document}, which cannot be read ({err}); "
+                         f"{GIVE_FIGURES}") from err
     rows = [tuple(cell.strip() for cell in line.strip("| ").split("|")) for line in lines
             if line.startswith(tuple(f"| {start}" for start in FIGURES[kind]))]
     rows = [row for row in rows if len(row) == 3]
     if not rows:
-        raise InputError(f"{document} holds no figures of the {kind}; `toffee evaluate family --docs` writes them")
-    return ("On held-out subjects, mean ± half of the 95 % interval, PSNR in dB inside the truth's mask:\n\n"
+        raise InputError(f"{document} holds no figures of the {kind}, which `toffee evaluate` with --docs writes; "
+                         f"{GIVE_FIGURES}")
+    return (f"On held-out subjects, mean ± half of the 95 % interval{unit}:\n\n"
             + table(("what", "figure", "n"), rows))
 
 

@@ -127,20 +127,6 @@ def encode_mask(array: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def decode_mask(data: bytes) -> NDArray[np.uint8]:
-    """A mask written by `encode_mask`, back as uint8 (H, W) of 0 and 255. Raises ImageError."""
-    import numpy as np
-
-    try:
-        with _open(data) as picture:
-            mask = np.array(picture.convert("L"), dtype=np.uint8)
-    except _PARSER_ERRORS as err:
-        raise ImageError("truncated", str(err)) from err
-    if not np.isin(mask, (0, 255)).all():
-        raise ImageError("not_a_picture", "a mask holds only 0 and 255")
-    return mask
-
-
 def decode_any_mask(data: bytes, size_px: int) -> NDArray[np.bool_]:
     """A mask as people store them, (size_px, size_px), true where the subject is; oriented and cropped like `decode`.
 

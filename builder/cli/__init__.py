@@ -46,9 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"toffee: {err}", file=sys.stderr)
         return UNFINISHED if isinstance(err, RunError) else BAD_INPUT
     except KeyboardInterrupt:
-        return _stopped("interrupted", INTERRUPTED)
+        return _stopped("interrupted", INTERRUPTED, arguments.stays)
     except _Terminated:
-        return _stopped("terminated", TERMINATED)
+        return _stopped("terminated", TERMINATED, arguments.stays)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -57,6 +57,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     parser = Parser(prog="toffee", description=__doc__, allow_abbrev=False)
     parser.description = "Build subject-driven image datasets without tuning a model on any subject."
+    parser.set_defaults(stays=None)
     parser.add_argument("--version", action="version", version=f"toffee {__version__}")
     commands: argparse._SubParsersAction[argparse.ArgumentParser]
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
@@ -87,6 +88,8 @@ def _on_term(number: int, frame: FrameType | None) -> None:
     raise _Terminated
 
 
-def _stopped(how: str, status: int) -> int:
-    print(f"toffee: {how}; finished shards stay, and the same command goes on from here", file=sys.stderr)
+def _stopped(how: str, status: int, stays: str | None) -> int:
+    """stays: what is left of the command's work, if anything."""
+    on = f"{stays}, and the same command goes on from here" if stays else "give the command again"
+    print(f"toffee: {how}; {on}", file=sys.stderr)
     return status

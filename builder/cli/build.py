@@ -41,7 +41,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="shards on this disk at which the build waits for the Hub, with --no-keep-local (default: 2 per worker, "
         "at least 4)")  # fmt: skip
     add_repository_arguments(parser)
-    parser.set_defaults(run=build)
+    parser.set_defaults(run=build, stays="finished shards stay")
 
 
 def build(arguments: argparse.Namespace) -> int:

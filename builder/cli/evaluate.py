@@ -32,6 +32,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_dreambench_parser(what)
     judge = what.add_parser("judge", help="the rows of a build from toy subjects against the truth", allow_abbrev=False)
     judge.add_argument("folder", type=Path, metavar="DIR", help="what `toffee build --subjects toy:…` wrote")
+    judge.add_argument("--family", default="tiny", metavar="FAMILY", help="`tiny` or a folder (default: %(default)s)")
     judge.add_argument("--docs", type=Path, default=None, metavar="DIR", help="write the tables into DIR/thresholds.md")
     judge.set_defaults(run=evaluate_judge)
 
@@ -56,14 +57,13 @@ def evaluate_judge(arguments: argparse.Namespace) -> int:
     """Print precision, recall and the ROC of every score; write them if asked."""
     from toffee_hf.errors import InputError
     from toffee_hf.evaluation.judged import judged, rows_of
-    from toffee_hf.evaluation.report import marked, rewrite
-    from toffee_hf.family import open_family
+    from toffee_hf.evaluation.report import marked, open_measured, rewrite
 
     if arguments.docs is not None:
         marked(arguments.docs / "thresholds.md", JUDGE)
     turns = {"left": TURNS[0][1], "right": TURNS[1][1]}
     try:
-        rows = judged(rows_of(arguments.folder), open_family("tiny", "cpu"), turns)
+        rows = judged(rows_of(arguments.folder), open_measured(arguments.family), turns)
     except ValueError as err:
         raise InputError(str(err)) from err
     if not rows:

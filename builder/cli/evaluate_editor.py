@@ -35,7 +35,7 @@ def add_editor_parsers(what: argparse._SubParsersAction[argparse.ArgumentParser]
         ablations.add_argument(f"--{name}", type=positive, default=value, metavar="N",
                                help="of each training (default: %(default)s)")
     ablations.add_argument("--learning-rate", type=float, default=1e-3, metavar="R", help="(default: %(default)s)")
-    ablations.set_defaults(run=evaluate_ablations)
+    ablations.set_defaults(run=evaluate_ablations, stays="the last checkpoint stays")
 
 
 def _add_arguments(parser: argparse.ArgumentParser, count: int) -> None:

@@ -37,7 +37,7 @@ def add_parser(what: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     add_local_arguments(parser)
     add_repository_arguments(parser)
     add("--dry-run", action="store_true", help="list every file and commit, and write nothing")
-    parser.set_defaults(run=publish_dataset)
+    parser.set_defaults(run=publish_dataset, stays="finished shards stay")
 
 
 def publish_dataset(arguments: argparse.Namespace) -> int:

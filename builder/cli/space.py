@@ -40,7 +40,7 @@ def port(text: str) -> int:
 def space(arguments: argparse.Namespace) -> int:
     """Run until it is interrupted; the Space's own exit status."""
     if find_spec("gradio") is None:
-        raise InputError("toffee space needs gradio: pip install 'toffee-hf[space]'")
+        raise InputError("toffee space needs gradio: pip install -e '.[space]', from the root of the sources")
     app = space_folder() / "app.py"
     told = {"TOFFEE_MODEL": _place(arguments.model), "TOFFEE_DATASET": _place(arguments.dataset),
             "TOFFEE_OPEN": str(int(arguments.open)), "GRADIO_SERVER_NAME": arguments.host,

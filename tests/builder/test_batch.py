@@ -30,15 +30,15 @@ def test_rejecting_keeps_order_and_the_columns_so_far():
 
 
 def test_rejections_add_up_and_none_is_no_change():
-    made = batch().reject([0], "no_subject").reject([0], "seam")
-    assert [(f.pair.number, f.reason) for f in made.rejected] == [(0, "no_subject"), (1, "seam")]
-    assert made.reject([], "seam") is made
+    made = batch().reject([0], "no_subject").reject([0], "view_mismatch")
+    assert [(f.pair.number, f.reason) for f in made.rejected] == [(0, "no_subject"), (1, "view_mismatch")]
+    assert made.reject([], "view_mismatch") is made
 
 
 def test_nothing_changes_in_place():
     made = batch()
     made.with_columns(more=[1, 2, 3, 4])
-    made.reject([0], "seam")
+    made.reject([0], "view_mismatch")
     assert "more" not in made
     assert len(made) == 4
 
@@ -56,7 +56,7 @@ def test_parts_join_to_the_whole():
     import torch
 
     whole = batch().with_columns(image=torch.arange(8).reshape(4, 2))
-    joined = concatenate([whole.select([0, 1]), whole.select([2]).reject([0], "seam"), whole.select([3])])
+    joined = concatenate([whole.select([0, 1]), whole.select([2]).reject([0], "view_mismatch"), whole.select([3])])
     assert numbers(joined) == [0, 1, 3]
     assert joined["image"].tolist() == [[0, 1], [2, 3], [6, 7]]
     assert joined["depth"].tolist() == [[0, 1], [2, 3], [6, 7]]

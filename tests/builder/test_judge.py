@@ -34,7 +34,7 @@ def test_bounds_themselves_are_scores():
     assert invalid_scores(dict.fromkeys(SCORES, 1.0)) == invalid_scores(dict.fromkeys(SCORES, -1.0)) == []
 
 
-@pytest.mark.parametrize(("keep", "reason"), [(True, "seam"), (False, "kept"), (False, "ugly")])
+@pytest.mark.parametrize(("keep", "reason"), [(True, "view_mismatch"), (False, "kept"), (False, "ugly")])
 def test_a_verdict_and_its_reason_agree(keep, reason):
     with pytest.raises(ValueError):
         Verdict(keep, reason)

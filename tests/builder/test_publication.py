@@ -216,7 +216,8 @@ def test_two_folders_at_once_are_noticed_before_anything_is_made(hub, publish, t
     first = publish.taken_up(make(tmp_path / "out"))
     first.publish(first.waiting())
     other = make(tmp_path / "other", seed=1, run8="1a1b2c3d")
-    with pytest.raises(InputError, match="another folder publishes run 0a1b2c3d to org/rows now; wait until"):
+    with pytest.raises(InputError, match="another folder publishes run 0a1b2c3d to org/rows now; wait until it is "
+                       "done, or for 1:00:00 after its last commit"):
         publish(other)
     first.publish([], done=True)
     publish(other)

@@ -15,7 +15,7 @@ DAMAGE = {
     "deep": lambda found: "[" * 100_000,
     "list": lambda found: [],
     "rows": lambda found: {**found, "rows": []},
-    "counts": lambda found: {**found, "reasons": {"seam": "many"}},
+    "counts": lambda found: {**found, "reasons": {"view_mismatch": "many"}},
     "files": lambda found: {**found, "files": [{"config": "editing"}]},
     "file": lambda found: {**found, "files": [{**found["files"][0], "bytes": None}]},
     "missing": lambda found: {key: value for key, value in found.items() if key != "device"},

@@ -172,7 +172,7 @@ def test_a_training_that_is_not_done_has_no_card(tmp_path, text):
     ({}, "| view by 1 rad: view | 1 | 2 |", "does not tell samples and minutes of view"),
     ({"view": {"samples": 3}}, "| view by 1 rad: view | 1 | 2 |", "does not tell samples and minutes of view"),
     ({"view": {"samples": 3, "minutes": 2}}, "nothing", "holds no figures of the view"),
-    ({"view": {"samples": 3, "minutes": 2}}, None, "method.md, which cannot be read"),
+    ({"view": {"samples": 3, "minutes": 2}}, None, "method.md, which cannot be read .*; give --figures FILE"),
 ])  # fmt: skip
 def test_a_family_that_does_not_tell_has_no_card(tmp_path, costs, document, says):
     shutil.copytree(TINY / "vae", tmp_path / "vae", ignore=shutil.ignore_patterns("*.safetensors"))

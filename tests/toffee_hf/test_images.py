@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from toffee_hf.images import GROUND_RGB, ImageError, decode, decode_mask, encode_image, encode_mask, probe
+from toffee_hf.images import GROUND_RGB, ImageError, decode, encode_image, encode_mask, probe
 
 RED, BLUE = (220, 30, 20), (10, 40, 200)
 
@@ -238,8 +238,8 @@ def test_webp_is_lossless_and_jpeg_near() -> None:
 def test_masks_come_back_as_they_went() -> None:
     mask = (np.random.default_rng(3).random((40, 30)) > 0.5).astype(np.uint8) * 255
     data = encode_mask(mask)
-    assert Image.open(io.BytesIO(data)).mode == "L"
-    assert np.array_equal(decode_mask(data), mask)
+    with Image.open(io.BytesIO(data)) as picture:
+        assert picture.mode == "L" and np.array_equal(np.asarray(picture), mask)
 
 
 @pytest.mark.parametrize(
@@ -265,5 +265,3 @@ def test_wrong_masks_formats_and_sizes_are_refused() -> None:
         encode_image(np.zeros((4, 4, 3), np.uint8), "png")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="size_px"):
         decode(saved(halves(), "PNG"), 0)
-    with pytest.raises(ImageError, match="0 and 255"):
-        decode_mask(saved(Image.new("L", (40, 40), 9), "PNG"))

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
-from toffee_hf.cards import card_of_tiny, card_of_training
+from toffee_hf.cards import card_of_tiny, card_of_training, figures_in
 from toffee_hf.errors import InputError
 from toffee_hf.family import MEMBERS, TINY, Family
 from toffee_hf.publishing.model_card import editor_card, last_losses, licensed, training_of, with_loading, with_results
@@ -15,7 +15,6 @@ from toffee_hf.publishing.model_card import editor_card, last_losses, licensed, 
 MODELS = ("editor", "refiner", "view")
 ROOT = Path(__file__).parents[2]
 FIGURES = ROOT / "docs" / "method.md"
-EDITOR_LINES = "| editor"             # how lines about the editor begin in a document's table of figures
 OUR_LICENCE = "apache-2.0"
 TOYS = ("held-out subjects of the toy world", "toy-world")
 
@@ -96,24 +95,9 @@ def _of_family(model: str, folder: Path, figures: Path) -> Opened:
         return Opened(getattr(family, f"{model}_pipeline"), card_of_tiny(model, folder, figures))
     if not (folder / "editor").is_dir():
         raise InputError(f"the family {folder.name!r} has no editor; give --from the output of `toffee train editor`")
-    card = editor_card(training_of(folder / "editor"), _figures(figures), folder / "editor" / "training.json")
+    results, where = figures_in(figures, "editor"), folder / "editor" / "training.json"
+    card = editor_card(training_of(where.parent), results, where)
     return Opened(family.editor_pipeline(), card)
-
-
-def _figures(document: Path) -> str:
-    """The lines about the editor in a document's table of figures, as a table."""
-    try:
-        lines = document.read_text(encoding="utf-8").splitlines()
-    except OSError as err:
-        raise InputError(f"a model card needs the figures in {document}, which cannot be read ({err})") from err
-    found = [line for line in lines if line.startswith(EDITOR_LINES)]
-    if not found:
-        raise InputError(f"{document} holds no figures of the editor, which its card shows")
-    columns = found[0].count("|") - 1
-    if columns != 3 or any(line.count("|") != 4 for line in found):
-        raise InputError(f"{document} should say of the editor: what, figure, n")
-    return "\n".join(("On held-out subjects, mean ± half of the 95 % interval:\n", "| what | figure | n |",
-                      "| --- | --- | --- |", *found))
 
 
 def _of_training(model: str, folder: Path) -> Opened:

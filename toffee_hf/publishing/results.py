@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 SECTION = re.compile(r"^## What it reaches\n(.*?)(?=^## )", re.DOTALL | re.MULTILINE)
-OWN = {"refiner": ": refined,", "view": ": view,", "editor": ""}      # what a line about the model itself says
+OWN = {"refiner": ": refined,", "view": ": view,", "editor": "λ = 1,"}     # what a line about the model itself says
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 TYPES = ("psnr", "ssim", "dino", "clip", "loss")
 

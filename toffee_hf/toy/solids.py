@@ -35,12 +35,6 @@ def turned_y(p: Point, angle: float) -> Point:
     return p[0] * c - p[2] * s, p[1], p[0] * s + p[2] * c
 
 
-def turned_z(p: Point, angle: float) -> Point:
-    """Coordinates in a frame turned by `angle` radians about the axis that points to the viewer."""
-    c, s = math.cos(angle), math.sin(angle)
-    return p[0] * c + p[1] * s, p[1] * c - p[0] * s, p[2]
-
-
 def sphere(p: Point, centre: Vec, radius: float) -> Tensor:
     return length(*moved(p, centre)) - radius
 

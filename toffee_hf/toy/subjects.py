@@ -9,8 +9,8 @@ from toffee_hf.toy.world import CLASSES, TOY_VERSION, Split, reference_shot, toy
 __all__ = ["TOY_VERSION", "toy_subject_class", "toy_subject_picture"]
 
 
-def toy_subject_class(split: Split, index: int) -> str:
-    """The class word of a toy subject."""
+def toy_subject_class(index: int) -> str:
+    """The class word of a toy subject, of either split."""
     return CLASSES[index % len(CLASSES)]
 
 

@@ -268,7 +268,7 @@ def _dino(desk: _Desk) -> None:
 
 
 def _domain(desk: _Desk) -> None:
-    """The Gaussian over the class tokens of about 4,000 photos, and the mean patches of a tenth of their subjects."""
+    """The Gaussian over the class tokens of every third photo, 4,800, and the mean patches of a tenth of these."""
     import torch
 
     from toffee_hf.models.toffee_domain import ToffeeDomain

@@ -26,6 +26,8 @@ BAD = {
     "no classifier, some": (["family", "--family", "bare", "--only", "views,targets"], "bare has no classifier"),
     "judge absent": (["judge", "absent"], "absent holds no rows with scores; build some"),
     "judge empty": (["judge", "empty"], "empty holds no rows with scores; build some"),
+    "judge family": (["judge", "empty", "--family", "absent"], "absent lacks vae"),
+    "judge unjudged": (["judge", "empty", "--family", "bare"], "bare has no classifier"),
     "judge nothing": (["judge"], "required: DIR"),
     "nothing": ([], "required: WHAT"),
     "option": (["family", "--docks", "docs"], "unrecognized arguments"),
@@ -84,12 +86,18 @@ def test_figures_are_written_where_asked(place, monkeypatch, capsys):
 def row(index, kept, category="background", **scores):
     """A row of a toy car, whose target is black or the truth."""
     return {"subject_id": "toy-held-out-0004", "prompt": "a photo of a car on the beach", "category": category,
-            "reason": "kept" if kept else "seam", "target": Image.new("RGB", (128, 128)),
+            "reason": "kept" if kept else "view_mismatch", "target": Image.new("RGB", (128, 128)),
             "scores": {"seg_dino": index / 10, "outside": None if index % 2 else 0.0, **scores}}
 
 
 @pytest.fixture
-def four_rows(monkeypatch):
+def opened():
+    """Names of the families that were opened."""
+    return []
+
+
+@pytest.fixture
+def four_rows(monkeypatch, opened):
     """Rows 0 to 3 of which the last two are true; 1 and 3 are kept."""
     rows = [row(0, False), row(1, True), row(2, False, "style"), row(3, True)]
     monkeypatch.setattr("toffee_hf.evaluation.judged.rows_of", lambda folder: iter(rows))
@@ -97,7 +105,7 @@ def four_rows(monkeypatch):
                         lambda x, truth, mask: torch.tensor([10.0, 11.0, 20.0, 22.0]))
     answers = {"scene": ["beach"] * 4, "style": ["photo", "oil", "photo", "photo"]}
     family = SimpleNamespace(classifier=SimpleNamespace(answers=lambda x: answers))
-    monkeypatch.setattr("toffee_hf.family.open_family", lambda name, device=None: family)
+    monkeypatch.setattr("toffee_hf.evaluation.report.open_measured", lambda name: opened.append(name) or family)
     return rows
 
 
@@ -107,8 +115,8 @@ def cells(text, first):
     return [cell.strip() for cell in line.strip("|").split("|")][1:]
 
 
-def test_the_judge_is_held_against_the_truth(four_rows, capsys):
-    assert status("judge", "some/rows") == 0
+def test_the_judge_is_held_against_the_truth(four_rows, opened, capsys):
+    assert status("judge", "some/rows") == 0 and opened == ["tiny"]
     said = capsys.readouterr().out
     assert said.startswith("rows: 4 rows\n")
     assert cells(said, "category") == ["rows", "true", "kept", "precision", "recall", "median dB in the mask"]
@@ -118,6 +126,10 @@ def test_the_judge_is_held_against_the_truth(four_rows, capsys):
     assert cells(said, "score") == ["rows", "true", "subject (15 dB)", "scene", "style"]
     assert cells(said, "seg_dino") == ["4", "1.00", "1.00", "nan", "0.67"]
     assert cells(said, "outside") == ["2", "0.50", "0.50", "nan", "nan"], "of the rows that have it"
+
+
+def test_the_judge_asks_the_family_that_is_given(four_rows, opened):
+    assert status("judge", "some/rows", "--family", "mine") == 0 and opened == ["mine"]
 
 
 def test_a_score_that_no_row_has_is_told_as_such(four_rows, capsys):
@@ -142,7 +154,7 @@ def test_a_document_without_markers_is_one_sentence(four_rows, place, capsys):
 
 
 def test_rows_of_other_subjects_are_refused(place, monkeypatch, capsys):
-    monkeypatch.setattr("toffee_hf.family.open_family", lambda name, device=None: None)
+    monkeypatch.setattr("toffee_hf.evaluation.report.open_measured", lambda name: None)
     write_report(make_folder(place / "photos", {"generation": 2}, shards=1))
     assert status("judge", "photos") == 2
     said = capsys.readouterr()

@@ -45,7 +45,7 @@ def test_what_is_wrong_is_one_sentence(given, says, capsys):
 def test_without_gradio_the_extra_is_named(monkeypatch, capsys):
     monkeypatch.setattr(space, "find_spec", lambda name: None)
     assert main(["space"]) == 2
-    assert "pip install 'toffee-hf[space]'" in capsys.readouterr().err
+    assert "pip install -e '.[space]'" in capsys.readouterr().err
 
 
 def test_a_broken_installation_is_said(monkeypatch, tmp_path, capsys):

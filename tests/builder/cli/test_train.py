@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from builder.cli import main
+from toffee_hf.evaluation.report import FIGURES
 from toffee_hf.family import TINY
 from toffee_hf.training.tiny import Budget
 
@@ -31,7 +32,9 @@ def status(*arguments):
         return err.code
 
 
-def test_it_trains_then_installs_then_measures_what_it_installed(done, capsys):
+def test_it_trains_then_installs_then_measures_what_it_installed(done, tmp_path, capsys):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "method.md").write_text(f"<!-- {FIGURES}: begin -->\n<!-- {FIGURES}: end -->\n")
     assert status("--minutes", 30, "--seed", 4, "--workers", 2, "--folder", "work", "--only", "clip,dino", "--install",
                   "family", "--docs", "docs") == 0  # fmt: skip
     assert done == [
@@ -56,8 +59,12 @@ def test_docs_need_an_installed_family(done, capsys):
 
 
 @pytest.mark.parametrize(("given", "says"), [
-    (["--start", "nowhere"], "nowhere is no family to start from"), (["--minutes", "0"], "minutes > 0"),
-    (["--only", "dinosaur"], "dinosaur"), (["--minutes", "soon"], "invalid float value"),
+    (["--start", "nowhere"], "nowhere is no family to start from"), (["--only", "dinosaur"], "dinosaur"),
+    (["--install", "family", "--docs", "docs"], f"method.md has no lines <!-- {FIGURES}: begin -->"),
+    *((["--minutes", wrong], f"--minutes: must be a finite number > 0, got '{wrong}'")
+      for wrong in ("0", "-1", "nan", "inf", "soon")),
+    *((["--workers", wrong], "--workers: must be") for wrong in ("0", "-2", "two")),
+    *((["--seed", wrong], "--seed: must be") for wrong in ("-1", str(2**63), "x")),
 ])  # fmt: skip
 def test_a_bad_argument_is_one_sentence_and_nothing_is_written(tmp_path, monkeypatch, capsys, given, says):
     monkeypatch.chdir(tmp_path)

@@ -20,7 +20,7 @@ from builder.receipts import Receipt, ShardFile, write_receipt
 from toffee_hf.images import encode_image, encode_mask
 
 SIZE_PX = 128
-REASONS = ("identity_lost", "copy_paste", "prompt_missed", "out_of_domain", "seam")
+REASONS = ("identity_lost", "copy_paste", "prompt_missed", "out_of_domain", "view_mismatch")
 CATEGORIES = ("background", "style", "pose", "colour", "texture")
 PLACES = (
     "on a wooden table by the window",

@@ -68,12 +68,12 @@ def car_on_the_beach(small_toys):
 def test_the_true_picture_is_true_if_the_classifier_agrees(car_on_the_beach, classifier, monkeypatch):
     monkeypatch.setattr(judging, "BATCH", 2)
     rows = [row("a photo of a car on the beach", car_on_the_beach, reason=reason)
-            for reason in ("kept", "kept", "seam", "kept")]
+            for reason in ("kept", "kept", "view_mismatch", "kept")]
     answers = classifier(["beach", "moon", "beach", "beach"], ["photo", "photo", "photo", "oil"])
     found = judged(rows, SimpleNamespace(classifier=answers), TURNS)
     assert all(f.near_db > 40 for f in found), "what is lost is the rounding to bytes"
     assert [f.true for f in found] == [True, False, True, False]
-    assert [f.kept for f in found] == [True, True, False, True] and found[2].reason == "seam"
+    assert [f.kept for f in found] == [True, True, False, True] and found[2].reason == "view_mismatch"
     assert [(f.scene, f.style) for f in found] == [(True, True), (False, True), (True, True), (True, False)]
     assert found[0].scores == {"seg_dino": 0.5} and found[0].category == "background"
 

@@ -70,7 +70,12 @@ def test_the_place_of_the_pairs_is_known_or_asked_for(card):
     ("refiner", "| photo prompts: draft, PSNR in the mask | 11.4 ± 0.2 | 304 |", None),
     ("view", "| view by 0.9 rad: view, SSIM in the mask | 0.440 ± 0.016 | 304 |", ("ssim", 0.44)),
     ("view", "| view by 0.9 rad: reference copied, PSNR in the mask | 14.7 ± 0.5 | 304 |", None),
-    ("editor", "| editor: style right | 0.75 ± 0.02 | 304 |", ("score", 0.75)),
+    ("editor", "| editor, λ = 1, edit: style right | 0.969 ± 0.030 | 64 |", ("score", 0.969)),
+    ("editor", "| editor, λ = 1, new picture, depth told: Seg-DINO | 0.857 ± 0.007 | 64 |", ("dino", 0.857)),
+    ("editor", "| editor, text alone, new picture: Seg-DINO | 0.720 ± 0.039 | 64 |", None),
+    ("editor", "| editor, reference pasted, edit: Seg-DINO | 0.980 ± 0.002 | 64 |", None),
+    ("editor", "| editor, the source, edit: class right | 0.953 ± 0.036 | 64 |", None),
+    ("editor", "| editor, truth, new picture: CLIP-T | 0.688 ± 0.012 | 64 |", None),
     ("editor", "| loss | 1.2e-3 |", ("loss", 0.0012)),
     ("editor", "| CLIP-T | not measured | 3 |", None),
 ])

@@ -105,7 +105,7 @@ def test_an_editor_of_a_family_is_opened(family, editor, tmp_path):
     (folder / "training.json").write_text(json.dumps(TOLD))
     document = tmp_path / "method.md"
     try:
-        for text, message in (("", "no figures of the editor"), ("| editor | 1 |\n", "what, figure, n")):
+        for text, message in (("", "no figures of the editor"), ("| editor | 1 |\n", "give --figures FILE")):
             document.write_text(text)
             with pytest.raises(InputError, match=message):
                 open_model("editor", str(family.folder), document)

@@ -57,7 +57,7 @@ def test_a_reference_is_the_same_photo_in_another_process_and_order():
 
 
 def test_the_class_word_is_the_subjects():
-    assert all(toy_subject_class("train", i) == toy_subject("train", i).class_name for i in range(len(CLASSES) + 2))
+    assert all(toy_subject_class(i) == toy_subject("train", i).class_name for i in range(len(CLASSES) + 2))
 
 
 def test_a_reference_is_a_photo_of_the_front_with_nothing_before_it():
