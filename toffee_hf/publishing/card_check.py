@@ -20,7 +20,7 @@ SECTIONS = {
 }
 NAMES = ("license", "license_name")
 NAME = re.compile(r"[a-z0-9][a-z0-9.+-]*")
-UNFILLED = "[More Information Needed]"     # as cards elsewhere have it; ours are templates, which fail where a value lacks
+UNFILLED = "[More Information Needed]"  # as others' templates have it; ours raise where a value is missing
 
 
 def check_card(card: str, kind: str) -> dict[str, Any]:
