@@ -20,7 +20,7 @@ from builder import taking_up
 from builder.files import sync_folder, write_atomically
 from builder.published import Place, is_published, mirror, published_receipts, settle_place
 from builder.receipts import FOLDER as RECEIPTS
-from builder.receipts import Receipt, has_size, read_receipts, receipt_path
+from builder.receipts import Receipt, has_size, read_receipts, receipt_from, receipt_path
 from builder.report import CARD, report_pictures
 from builder.report.card import dataset_card
 from builder.report.remembered import remember
@@ -81,6 +81,21 @@ class Publication:
     def waiting(self) -> list[Receipt]:
         """Finished shards that are not published."""
         return [receipt for receipt in read_receipts(self.output) if not is_published(self.output, receipt)]
+
+    def missing(self) -> list[Receipt]:
+        """What will be waiting after `take_up`, from `look` alone; writes nothing."""
+        return [receipt for receipt in read_receipts(self.output) if not self._is_there(receipt)]
+
+    def _is_there(self, receipt: Receipt) -> bool:
+        """Whether the Hub holds this shard, or one that `take_up` puts in its place."""
+        path = f"{RECEIPTS}/{receipt.name}.json"
+        remote, commit = self._there.files.get(path), self._there.commit
+        if remote is None:
+            return False
+        if remote.equals(self.output / path):
+            return self._there.holds(receipt)
+        theirs = receipt_from(self.repository.fetch([path], commit)[path])
+        return theirs is not None and self._there.holds(theirs) and theirs.last_pair >= receipt.last_pair
 
     def send(self, receipt: Receipt) -> None:
         """The bytes of a shard go ahead of its commit."""
@@ -156,6 +171,7 @@ class Publication:
             except HeadMoved as moved:
                 self._check_still_alone(moved)
                 self._head = moved.head
+                removed = list(self.repository.files_at(removed, moved.head))         # the others are gone
         if commit != self._head:
             self.commits.append(commit)
         self._head = commit

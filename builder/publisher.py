@@ -21,6 +21,7 @@ from builder.taking_up import DEAD_AFTER_S
 
 _NICE = 10
 _COMMITS = 48                         # of a whole build, where time and disk allow so few
+_LEAST_LOCAL = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,16 @@ class Pace:
     last_words_s: float = 5.0         # what a commit under way is given when the build is interrupted
 
 
+def local_shards(shards: int, workers: int) -> int:
+    """How many of a run's shards lie on a disk that does not keep them: two batches, and two for every worker."""
+    return max(_LEAST_LOCAL, 2 * workers, 2 * _batch(shards))
+
+
+def _batch(shards: int) -> int:
+    """Shards of one commit."""
+    return min(MOST_SHARDS, math.ceil(shards / _COMMITS))
+
+
 class Publisher:
     """Publishes while the block runs. shards: of the whole run; most_local: shards on the disk at which `room` says no,
     for a folder that does not keep them; say: hears at once what has ended the publisher, `finish` raises it."""
@@ -41,7 +52,7 @@ class Publisher:
         say: Callable[[str], None] = lambda text: None,
     ) -> None:  # fmt: skip
         self.publication, self.most_local, self.pace, self.say = publication, most_local, pace or Pace(), say
-        self.batch = min(MOST_SHARDS, math.ceil(shards / _COMMITS))
+        self.batch = _batch(shards)
         self.trouble: BaseException | None = None
         self._waiting: dict[str, Receipt] = {}
         self._sent: set[str] = set()

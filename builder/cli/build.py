@@ -38,8 +38,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--push-to", default=None, metavar="ORG/NAME", help="a dataset on the Hub: shards go there while more are made")
     add_local_arguments(parser)
     add("--most-local", type=positive, default=None, metavar="N",
-        help="shards on this disk at which the build waits for the Hub, with --no-keep-local (default: 2 per worker, "
-        "at least 4)")  # fmt: skip
+        help="shards on this disk at which the build waits for the Hub, with --no-keep-local; half of them make a "
+        "commit, so fewer make more (default: a 24th of the run up to 200, at least 2 per worker and 4)")  # fmt: skip
     add_repository_arguments(parser)
     parser.set_defaults(run=build, stays="finished shards stay")
 

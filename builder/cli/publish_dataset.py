@@ -57,7 +57,7 @@ def publish_dataset(arguments: argparse.Namespace) -> int:
         _check_runs(record, publication.look(), arguments)
         repository.check_card(licence_head(record["runs"]))
         if arguments.dry_run:
-            _list(publication.waiting())
+            _list(publication.missing())
             return 0
         with Lease(output, _NO_RUN, Part()):
             make_repository(publication, arguments)

@@ -11,7 +11,7 @@ from functools import partial
 from builder.cli.hub_arguments import MOST_SHARDS_A_FOLDER, licence_head, make_repository, open_dataset, say
 from builder.engines.local import default_workers
 from builder.publication import Publication
-from builder.publisher import Publisher
+from builder.publisher import Publisher, local_shards
 from builder.run import Run
 from builder.run_record import check_runs, check_seeds, read_record, subjects_licence
 from toffee_hf.errors import InputError
@@ -44,9 +44,8 @@ class Pushed:
         if record is not None:
             check_runs(run, record, arguments.append, name, "--push-to")
             check_seeds(read_record(run.request.output) or {"runs": []}, record, name)
-        workers = arguments.workers or default_workers()
-        return cls(run, publication, arguments.most_local or max(4, 2 * workers),
-                   make=partial(make_repository, publication, arguments))
+        most_local = arguments.most_local or local_shards(run.plan.shard_count, arguments.workers or default_workers())
+        return cls(run, publication, most_local, make=partial(make_repository, publication, arguments))
 
     @property
     def name(self) -> str:

@@ -23,12 +23,12 @@ HERE = Path(__file__).parent
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")     # read when the page is made
 HEADER = ('<header><h1>Toffee</h1><p>Show it one particular thing, and it draws that thing somewhere else, or into a '
           "picture of yours.</p></header>")
-HOUR = 3600
+HOUR, SWEEP = 3600, 600              # seconds: pictures are kept so long at most, and looked through so often
 
 
 def make_page(model: str, dataset: str) -> gr.Blocks:
     """The page for a model that `editor.load` has tried to load."""
-    with gr.Blocks(title="Toffee", fill_width=True, delete_cache=(HOUR // 6, HOUR)) as page:
+    with gr.Blocks(title="Toffee", fill_width=True, delete_cache=(SWEEP, HOUR - SWEEP)) as page:
         gr.HTML(HEADER, elem_id="top", padding=False)
         if editor.missing():
             gr.HTML(f'<p class="missing" role="alert">{escape(editor.missing())}</p>', elem_id="no-model")

@@ -9,7 +9,7 @@ import gradio as gr
 import numpy as np
 
 from cards import REASONS, SCORES, SHOWN, card, note
-from pairs import Index, NoDataset, Pairs, Row, chosen, passing
+from pairs import STALE_S, Index, NoDataset, Pairs, Row, chosen, passing, ticked
 
 PAGE, MOST_CARDS = 12, 240           # of a page; that are kept
 AT_MOST = {"copy", "outside"}         # high is bad: the slider is an upper bound
@@ -63,17 +63,18 @@ def _slider(name: str) -> tuple[gr.Slider, gr.HTML]:
     return slider, gr.HTML(elem_id=f"keeps-{name}", elem_classes="keeps", padding=False)
 
 
-def choices(pairs: Pairs, asked: list[str], reason: str) -> tuple[Any, Any]:
+def choices(pairs: Pairs, asked: Any, reason: Any) -> tuple[Any, Any]:
     """The categories and reasons that occur, most frequent reason first; what was asked for stays, at first all."""
     try:
-        rows = pairs.index().rows
+        rows = pairs.index(STALE_S).rows
     except NoDataset:
         return gr.skip(), gr.skip()
     categories = sorted({str(row.words["category"]) for row in rows})
     reasons = [row.reason for row in rows if row.reason]
     table = [(f"{REASONS.get(reason, reason)} ({reasons.count(reason):,})", reason)
              for reason in sorted(set(reasons), key=lambda reason: (-reasons.count(reason), reason))]
-    return (gr.CheckboxGroup(choices=categories, value=[name for name in asked if name in categories] or categories),
+    asked = ticked(asked)
+    return (gr.CheckboxGroup(choices=categories, value=[name for name in categories if name in asked] or categories),
             gr.Dropdown(choices=[(ALL, ALL), *table], value=reason if reason in reasons else ALL))
 
 
@@ -101,7 +102,7 @@ def _view(pairs: Pairs, index: Index, page: int, verdicts: list[str], categories
     rows = [index.rows[i] for i in every[page * PAGE : (page + 1) * PAGE]]
     notes = [note(index.scores[name][among], within[name][among]) if name in within else
              '<p class="note">not in this dataset</p>' for name in values]
-    return (_cards(pairs, rows), _summary(index, among, len(every)),
+    return (_cards(pairs, index, rows), _summary(index, among, len(every)),
             f"Page {page + 1} of {pages}", gr.Button(interactive=page > 0), gr.Button(interactive=page < pages - 1),
             page, *notes)
 
@@ -118,14 +119,14 @@ def _nothing(why: str, notes: int) -> tuple[Any, ...]:
     return text, "<p>No dataset.</p>", "", gr.Button(interactive=False), gr.Button(interactive=False), 0, *[""] * notes
 
 
-def _cards(pairs: Pairs, rows: list[Row]) -> str:
+def _cards(pairs: Pairs, index: Index, rows: list[Row]) -> str:
     """The cards of a page; those drawn lately, for anybody, are not drawn again. Raises NoDataset."""
     if not rows:
         return "<p class='missing'>No row passes. Lower a threshold, or tick more boxes.</p>"
-    recent = _recent(pairs)           # which other visitors change meanwhile
+    recent = _recent(index)           # which other visitors change meanwhile
     drawn = {row.where: made for row in rows if (made := recent.get(row.where))}
     new = [row for row in rows if row.where not in drawn]
-    drawn |= {row.where: card(row, pictures) for row, pictures in zip(new, pairs.pictures(new), strict=True)}
+    drawn |= {row.where: card(row, pictures) for row, pictures in zip(new, pairs.pictures(index, new), strict=True)}
     recent |= drawn
     for where in list(recent)[: -MOST_CARDS]:
         recent.pop(where, None)
@@ -133,6 +134,6 @@ def _cards(pairs: Pairs, rows: list[Row]) -> str:
     return f'{LEGEND}<ol class="pairs">{page}</ol>'
 
 
-@lru_cache(maxsize=4)
-def _recent(pairs: Pairs) -> dict[tuple[str, int, int], str]:
+@lru_cache(maxsize=2)
+def _recent(index: Index) -> dict[tuple[str, int, int], str]:
     return {}

@@ -26,7 +26,7 @@ REASONS = {
     "out_of_domain": "the models do not know such a picture",
     "no_subject": "no subject of that name was found",
     "reference_unsound": "the subject is cut off, in pieces or too large in its picture",
-    "mask_unsound": "the subject is cut off, in pieces, too small or too large in the target",
+    "mask_unsound": "the subject is too small or too large in the target",
     "view_mismatch": "the new view shows another thing",
     "identity_lost": "the target shows another thing",
     "copy_paste": "the target repeats the reference",

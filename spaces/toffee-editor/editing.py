@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from pictures import PLACES, Unusable, on_ground, opened, painted, placed
 EXAMPLES = Path(__file__).parent / "examples"
 PAINTED_PLACE, MIDDLE, *_ = PLACES
 EMPTY = "<p>Your pictures appear here. Add a photo and a prompt, or try an example.</p>"
+MOST_LAYERS = 4                       # of paint; the page sends one
 ALIKE = 0.02                          # by which the shapes of a mask and its scene may differ
 WAITING_ROOM = 24                     # visitors who may wait; later ones are told to come back
 
@@ -56,6 +59,7 @@ def add_tab() -> None:
     subjects.upload(cleaned, subjects, subjects, preprocess=False, **private)
     gallery.select(compared, [slider, gallery], slider, preprocess=False, show_progress="hidden", **private)
     for button, row in buttons:
+        _keep(row, button, scene)
         button.click(_chosen(row), None, [subjects, prompt, scene, place, part], **private).then(**run)
     _add_api()
 
@@ -65,6 +69,13 @@ def _example_buttons() -> list[tuple[gr.Button, dict[str, str]]]:
     gr.Markdown("Try one", elem_classes="caption")
     with gr.Row(elem_id="examples"):
         return [(gr.Button(row["title"], icon=EXAMPLES / row["subject"], size="md", min_width=90), row) for row in rows]
+
+
+def _keep(row: dict[str, str], button: gr.Button, scene: gr.ImageEditor) -> None:
+    """The pictures of an example stay in gradio's cache, from which those of visitors are swept."""
+    for part, name in ((button, "subject"), (scene, "scene")):
+        if name in row:
+            part.keep_in_cache.add(part.move_resource_to_block_cache(EXAMPLES / row[name]))
 
 
 def _chosen(row: dict[str, str]) -> Any:
@@ -133,40 +144,51 @@ def _drawn(subjects: Any, prompt: str, drawing: Any, place: str, *numbers: Any) 
 
 def _wish(subjects: Any, prompt: str, scene: Image.Image | None, mask: Image.Image | None, scale: Any, steps: Any,
           count: Any, seed: Any) -> Wish:
-    files = _files(subjects)
-    if len(files) > editor.MOST_SUBJECTS:
-        raise Unusable(f"These are {len(files)} photos; keep at most {editor.MOST_SUBJECTS}.")
-    pictures = tuple(opened(file, f"Photo {i}") for i, file in enumerate(files, 1))
+    if len(_listed(subjects)) > editor.MOST_SUBJECTS:
+        raise Unusable(f"These are {len(subjects)} photos; keep at most {editor.MOST_SUBJECTS}.")
+    pictures = tuple(opened(file, f"Photo {i}") for i, file in enumerate(_files(subjects), 1))
     return Wish(prompt=prompt, subjects=pictures, scene=scene, mask=mask, subject_scale=number(scale),
                 steps=number(steps), count=number(count), seed=seed)
 
 
 def _files(gallery: Any) -> list[str]:
     """Paths in what a gallery sent. Raises Unusable."""
-    return [_upload(item.get("image") or item.get("video"), f"Photo {i}") for i, item in enumerate(gallery or [], 1)]
+    return [_upload(isinstance(item, dict) and (item.get("image") or item.get("video")), f"Photo {i}")
+            for i, item in enumerate(_listed(gallery), 1)]
 
 
-def _upload(file: dict[str, Any], name: str) -> str:
+def _listed(sent: Any) -> list[Any]:
+    """What was sent where a list belongs; nothing checks that it is one."""
+    return sent if isinstance(sent, list) else [sent] if sent else []
+
+
+def _upload(file: Any, name: str) -> str:
     """Its path. Raises Unusable where it is no upload: gradio checks that only of files sent with their `meta`."""
-    path = Path(file.get("path") or "/").resolve()
+    try:
+        path = Path(file["path"]).resolve()
+    except (TypeError, LookupError, ValueError, OSError):     # no file, or no path
+        path = Path("/")
     if not path.is_relative_to(Path(get_upload_folder()).resolve()):
         raise Unusable(f"{name} is not among the uploads: add it again.")
     return str(path)
 
 
-def _drawing(sent: Any) -> tuple[Image.Image | None, list[Image.Image]]:
-    """The scene and the layers painted on it, in what the canvas sent."""
-    if not sent or not sent.get("background"):
-        return None, []
-    scene = opened(_upload(sent["background"], "The scene"), "The scene")
-    layers = [opened(_upload(layer, "What was painted"), "What was painted") for layer in sent["layers"] or [] if layer]
-    return on_ground(scene, scene.size), layers
+def _drawing(sent: Any) -> tuple[Image.Image | None, Iterable[Image.Image]]:
+    """The scene and the layers painted on it, opened one after another, in what the canvas sent. Raises Unusable."""
+    canvas = sent if isinstance(sent, dict) else {"background": sent}
+    if not canvas.get("background"):
+        return None, ()
+    scene = opened(_upload(canvas["background"], "The scene"), "The scene")
+    layers, name = _listed(canvas.get("layers")), "What was painted"
+    if len(layers) > MOST_LAYERS:
+        raise Unusable(f"{name} has {len(layers)} layers; at most {MOST_LAYERS} are read. Add the scene again.")
+    return on_ground(scene, scene.size), (opened(_upload(layer, name), name) for layer in layers if layer)
 
 
 def cleaned(sent: Any) -> list[Image.Image]:
     """New photos made small, upright and free of hidden data; what is no picture goes, with a word about it."""
     kept = []
-    for i, item in enumerate((sent or [])[: editor.MOST_SUBJECTS + 1], 1):
+    for i, item in enumerate(_listed(sent)[: editor.MOST_SUBJECTS + 1], 1):
         try:
             kept.append(opened(_files([item])[0], f"Photo {i}"))
         except Unusable as err:
@@ -178,8 +200,13 @@ def cleaned(sent: Any) -> list[Image.Image]:
 
 def compared(slider: Any, gallery: Any, event: gr.SelectData) -> Any:
     """The chosen picture in the slider, beside what it was made from."""
+    if not slider:
+        return None
     try:
-        return (_upload(slider[0], "The picture"), _files(gallery)[event.index]) if slider else None
+        before, drawn = _upload(_listed(slider)[0], "The picture"), _files(gallery)
+        if event.index not in range(len(drawn)) or not all(map(os.path.isfile, (before, drawn[event.index]))):
+            raise Unusable("The picture is no longer kept; draw it again.")
+        return before, drawn[event.index]
     except Unusable as err:
         raise friendly(str(err)) from err
 

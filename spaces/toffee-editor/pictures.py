@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from PIL import Image, ImageDraw, ImageOps
 
@@ -39,6 +39,8 @@ def opened(picture: str | bytes, name: str) -> Image.Image:
             return _upright(file)
     except Unusable:
         raise
+    except FileNotFoundError:         # the page was open for longer than pictures are kept
+        raise Unusable(f"{name} is no longer kept; add it again.") from None
     except Image.DecompressionBombError:
         raise Unusable(f"{name} is too large: at most {MOST_PIXELS // 1_000_000} million pixels.") from None
     except Exception as err:          # a decoder in the hands of strangers raises anything
@@ -57,7 +59,7 @@ def _upright(file: Image.Image) -> Image.Image:
     return clean
 
 
-def painted(layers: Sequence[Image.Image], size: tuple[int, int]) -> Image.Image | None:
+def painted(layers: Iterable[Image.Image], size: tuple[int, int]) -> Image.Image | None:
     """The mask of everything that was painted on any layer; None where nothing was."""
     mask = Image.new("L", size)
     for layer in layers:
@@ -68,9 +70,9 @@ def painted(layers: Sequence[Image.Image], size: tuple[int, int]) -> Image.Image
     return mask if mask.getbbox() else None
 
 
-def placed(place: str, size: tuple[int, int]) -> Image.Image | None:
+def placed(place: object, size: tuple[int, int]) -> Image.Image | None:
     """The mask of a named place, for those who cannot paint; None for what has to be painted."""
-    box = PLACES.get(place)
+    box = PLACES.get(place) if isinstance(place, str) else None
     if box is None:
         return None
     mask, (width, height) = Image.new("L", size), size

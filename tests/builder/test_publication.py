@@ -176,6 +176,50 @@ def test_a_longer_version_replaces_a_short_one(hub, publish, tmp_path):
     assert not [path for path in hub.repository("org/rows").files if path.startswith("editing/")]
 
 
+def test_what_a_person_removes_meanwhile_is_not_removed_again(hub, publish, tmp_path):
+    publish(make(tmp_path / "out", shards=1, counts={"generation": 2, "editing": 1}))
+    shutil.rmtree(tmp_path / "out" / "editing")
+    publication = publish.taken_up(make(tmp_path / "out", shards=1, counts={"generation": 5}))
+    (path,) = [path for path in hub.repository("org/rows").files if path.startswith("editing/")]
+    hub.api().delete_file(path, "org/rows", repo_type="dataset")
+    publication.publish(publication.waiting(), done=True)
+    assert check_whole(hub) == 5
+
+
+def test_what_is_missing_is_told_by_looking_alone(hub, publish, tmp_path):
+    output = make(tmp_path / "out", shards=4)
+
+    def missing():
+        publication = Publication(output, open_repository("org/rows", "dataset", patience=QUICK, create=False))
+        publication.look()
+        before = sorted(path for path in output.rglob("*"))
+        found = publication.missing()
+        assert sorted(path for path in output.rglob("*")) == before
+        return [receipt.shard for receipt in found]
+
+    assert missing() == [0, 1, 2, 3]
+    publish(output)
+    assert missing() == []
+    shutil.rmtree(mirror(output))
+    assert missing() == [], "the folder need not know"
+    path = next(path for path in hub.repository("org/rows").files if path.endswith("-00002.parquet"))
+    hub.api().delete_file(path, "org/rows", repo_type="dataset")
+    assert missing() == [2] == [receipt.shard for receipt in publish.taken_up(output).waiting()]
+    hub.api().delete_repo("org/rows", repo_type="dataset")
+    hub.api().create_repo("org/rows", repo_type="dataset")
+    assert missing() == [0, 1, 2, 3]
+
+
+def test_a_longer_shard_that_is_there_is_not_missing(hub, publish, tmp_path):
+    publish(make(tmp_path / "out", shards=1))
+    shorter = make(tmp_path / "shorter", shards=1, counts={"generation": 2})
+    publication = Publication(shorter, open_repository("org/rows", "dataset", patience=QUICK))
+    publication.look()
+    assert publication.missing() == [] and len(publication.waiting()) == 1
+    publication.take_up()
+    assert publication.waiting() == []
+
+
 def test_a_file_that_somebody_has_removed_there_is_put_back(hub, publish, tmp_path):
     output = make(tmp_path / "out")
     publish(output)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from builder.publisher import Pace, Publisher
+from builder.publisher import Pace, Publisher, local_shards
 from builder.receipts import read_receipts
 from tests.builder.report.made_folder import make_folder
 from toffee_hf.errors import HubError
@@ -93,6 +93,18 @@ def test_there_is_room_until_the_disk_holds_as_much_as_it_may(made):
     eventually(lambda: publisher.room(3))
     assert told.commits == [[0, 1]]
     publisher.finish()
+
+
+@pytest.mark.parametrize(("shards", "local"), [(1, 4), (96, 4), (97, 6), (200, 10), (1000, 42), (9999, 200)])
+def test_a_long_run_takes_few_commits_and_little_disk(tmp_path, shards, local):
+    told, most_local = Told(tmp_path, keep_local=False), local_shards(shards, workers=2)
+    publisher = Publisher(told, shards, most_local)
+    for number in range(shards):
+        assert publisher.room(0)
+        publisher._waiting[str(number)] = SimpleNamespace(name=str(number), shard=number)
+        publisher._step()
+    publisher.publication.publish([], done=True)
+    assert most_local == local and len(told.commits) <= max(60, 1 + shards / 100)
 
 
 def test_a_slow_run_says_for_how_long_no_commit_need_come(tmp_path):

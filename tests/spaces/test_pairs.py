@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -39,14 +42,14 @@ def test_pictures_are_those_of_their_rows(source, index):
     from datasets import load_dataset
 
     chosen = [index.rows[i] for i in (1, 22, 10, 9, 16)]
-    found = source.pictures(chosen)
+    found = source.pictures(index, chosen)
     for row, pictures in zip(chosen, found, strict=True):
         rows = {cells["id"]: cells for cells in load_dataset(source.name, row.where[0], split="train", streaming=True)}
         truth = rows[row.words["id"]]
         for name in pairs.PICTURES:
             assert (pictures[name] is None) == (truth.get(name) is None)
             if pictures[name] is not None:
-                assert pictures[name].tobytes() == truth[name].tobytes()
+                assert pictures[name].tobytes() == truth[name].convert("RGB").tobytes()
 
 
 def test_a_file_that_has_gone_since_is_a_sentence(dataset, tmp_path):
@@ -60,11 +63,52 @@ def test_a_file_that_has_gone_since_is_a_sentence(dataset, tmp_path):
     assert "No dataset could be read from “rows”" in shown[0].value
 
 
+def test_a_row_shows_no_file_of_the_machine(dataset, tmp_path):
+    rows, secret = shutil.copytree(dataset, tmp_path / "rows"), tmp_path / "private.png"
+    Image.new("RGB", (32, 32), (200, 10, 10)).save(secret)
+    (path, *_), huge = rows.glob("generation/*.parquet"), io.BytesIO()
+    Image.new("1", (9000, 9000)).save(huge, "PNG")
+    table = pq.read_table(path)
+    cells = table.to_pylist()
+    cells[0] |= {"reference": {"bytes": None, "path": str(secret)}, "target": {"bytes": huge.getvalue(), "path": None},
+                 "reference_mask": {"bytes": b"no picture", "path": str(secret)}}
+    pq.write_table(pa.Table.from_pylist(cells, schema=table.schema), path)
+    hostile = pairs.Pairs(str(rows))
+    index = hostile.index()
+    (row,) = [row for row in index.rows if row.words["id"] == cells[0]["id"]]
+    (found,) = hostile.pictures(index, [row])
+    assert found["reference"] is found["target"] is found["reference_mask"] is None and found["target_mask"] is not None
+    assert "<img" not in cards.card(row, {"reference": found["reference"]})
+
+
+def test_what_has_changed_is_read_again(dataset, tmp_path, monkeypatch):
+    now, grown = [0.0], pairs.Pairs(str(shutil.copytree(dataset, tmp_path / "rows")))
+    monkeypatch.setattr(pairs.time, "monotonic", lambda: now[0])
+    first = grown.index()
+    (path, *_) = (tmp_path / "rows").glob("generation/*.parquet")
+    table = pq.read_table(path)
+    pq.write_table(table.take(list(range(len(table)))[::-1]), path)             # other rows in their places
+    with pytest.raises(pairs.NoDataset):
+        grown.pictures(first, first.rows[:1])
+    assert grown.index() is first, "not for every visitor who comes upon it"
+    now[0] = 31.0
+    with pytest.raises(pairs.NoDataset):
+        grown.pictures(first, first.rows[:1])
+    second = grown.index()
+    assert second is not first and grown.pictures(second, second.rows[:1])
+    shutil.copy(path, path.with_name("train-zzz.parquet"))
+    browsing.choices(grown, [], browsing.ALL)
+    assert grown.index() is second
+    now[0] = 400.0
+    browsing.choices(grown, [], browsing.ALL)
+    assert len(grown.index().rows) == len(second.rows) + len(table)
+
+
 def test_cards_of_a_page_stay_while_others_look_at_more(source, monkeypatch):
     assert view(source)["cards"] == browsing.PAGE
-    recent, pictures = browsing._recent(source), source.pictures
+    recent, pictures = browsing._recent(source.index()), source.pictures
     recent.popitem()
-    monkeypatch.setattr(source, "pictures", lambda rows: recent.clear() or pictures(rows))
+    monkeypatch.setattr(source, "pictures", lambda *asked: recent.clear() or pictures(*asked))
     assert view(source)["cards"] == browsing.PAGE
 
 
@@ -85,7 +129,7 @@ def test_no_dataset_is_a_sentence(name, tmp_path):
 def test_what_cannot_be_read_is_tried_again_after_a_while_only(dataset, monkeypatch):
     source, tries, now = pairs.Pairs("no-such/dataset"), [], [0.0]
     monkeypatch.setattr(pairs.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(source, "_rows", lambda: tries.append(now[0]) or iter([1 / 0]))
+    monkeypatch.setattr(source, "_rows", lambda streams: tries.append(now[0]) or iter([1 / 0]))
     for now[0] in (0.0, 1.0, 29.0, 31.0):
         with pytest.raises(pairs.NoDataset, match="No dataset could be read"):
             source.index()
@@ -109,13 +153,21 @@ def test_a_threshold_keeps_what_the_rule_of_the_judge_keeps(index):
 
 
 def test_verdict_category_and_reason_choose_rows(index):
-    categories = {row.words["category"] for row in index.rows}
+    categories = sorted({row.words["category"] for row in index.rows})
     assert pairs.chosen(index, ["kept"], categories).sum() == COUNTS["generation"] + COUNTS["editing"]
     assert pairs.chosen(index, ["rejected"], categories).sum() == COUNTS["rejected"]
     assert pairs.chosen(index, [], categories).sum() == 0 == pairs.chosen(index, ["kept"], []).sum()
     reason = next(row.reason for row in index.rows if row.reason)
     alone = pairs.chosen(index, ["kept", "rejected"], categories, reason)
     assert {row.reason for row, there in zip(index.rows, alone, strict=True) if there} == {reason}
+
+
+@pytest.mark.parametrize("sent", [None, "kept", 5, {"kept": 1}, [["kept"], None], ["no such"] * 200 + ["kept"]],
+                         ids=lambda sent: repr(sent)[:20])
+def test_boxes_that_no_page_has_choose_nothing(index, source, sent):
+    categories = sorted({row.words["category"] for row in index.rows})
+    assert not pairs.chosen(index, sent, categories).any() and not pairs.chosen(index, ["kept"], sent).any()
+    assert browsing.choices(source, sent, browsing.ALL)[0].value == categories
 
 
 def test_what_was_asked_for_stays_when_the_tab_is_opened_again(source, index):

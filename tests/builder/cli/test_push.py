@@ -174,6 +174,12 @@ def test_a_folder_is_published_afterwards(hub, build, place, flat, capsys):
     assert not mirror(place / "out").exists()
     assert _status(["publish", "dataset", "out", "--to", "org/rows"]) == 0
     assert check_whole(hub) == 22 and len(titles(hub)) == 2
+    hub.api().delete_repo("org/rows", repo_type="dataset")
+    capsys.readouterr()
+    assert _status(["publish", "dataset", "out", "--to", "org/rows", "--dry-run"]) == 0
+    assert "commit 1: 6 shards" in capsys.readouterr().out, "there, not as the folder remembers"
+    assert _status(["publish", "dataset", "out", "--to", "org/rows"]) == 0
+    assert check_whole(hub) == 22 and len(titles(hub)) == 2
     assert _status(["publish", "dataset", "out", "--to", "org/rows", "--no-keep-local"]) == 0
     assert len(titles(hub)) == 2 and not list((place / "out").glob("*/*.parquet"))
 

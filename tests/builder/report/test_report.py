@@ -25,6 +25,7 @@ from builder.report.statistics import read_statistics
 from builder.subjects import SKIP_REASONS
 from tests.builder.report.made_folder import make_folder
 from toffee_hf.errors import InputError
+from toffee_hf.publishing.card_check import check_card
 
 MIXED = {"generation": 9, "editing": 5, "rejected": 7}
 
@@ -151,6 +152,18 @@ def test_strange_names_and_private_paths_stay_inside_their_cells(tmp_path: Path)
     assert "| empty.jpg | `empty`: the file has no bytes |" in card
     assert "And 100 more" in card
     assert "/home/someone" not in card and "photos of mugs" in card
+
+
+def test_dollars_in_foreign_words_are_no_placeholders(tmp_path: Path) -> None:
+    output = make_folder(tmp_path / "out", MIXED)
+    record = json.loads((output / "recipe.json").read_text())
+    record["skipped"], record["runs"][0]["subjects"] = [{"file": "cats/$price.jpg", "reason": "empty"}], "./my$pics"
+    (output / "recipe.json").write_text(json.dumps(record))
+    for receipt in read_receipts(output):
+        write_receipt(output, dataclasses.replace(receipt, messages=["no ${room} left"]))
+    card = dataset_card(read_statistics(output), "org/toffee")
+    check_card(card, "dataset")
+    assert all(word in card for word in ("cats/$price.jpg", "my$pics", "no ${room} left"))
 
 
 @pytest.mark.parametrize(

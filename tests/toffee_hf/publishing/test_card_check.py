@@ -43,8 +43,8 @@ def test_a_section_that_is_not_there_fails(card, section):
 
 
 def test_placeholders_and_missing_pictures_fail(card):
-    with pytest.raises(InputError, match="it holds '\\$cost'"):
-        check_card(card.replace("## Limits", "$cost\n\n## Limits"), "model")
+    with pytest.raises(InputError, match="it holds '.More Information Needed.'"):
+        check_card(card.replace("## Limits", "[More Information Needed]\n\n## Limits"), "model")
     with pytest.raises(InputError, match="shows no picture"):
         check_card(card.replace("![", "["), "model")
     with pytest.raises(InputError, match="'license' must be a name"):
@@ -52,6 +52,13 @@ def test_placeholders_and_missing_pictures_fail(card):
     for headless in ("# T\n", "---\n: [\n---\n", "---\nlist\n---\n"):
         with pytest.raises(InputError, match="no metadata"):
             metadata_of(headless)
+
+
+def test_foreign_words_may_look_like_placeholders(tmp_path):
+    told = {**TOLD, "data": {**TOLD["data"], "dataset": "my$pics", "skipped": {"$price ${cost}": 1}}}
+    card = with_loading(editor_card(told, last_losses(told), tmp_path), "editor", WORDS["editor"], "org/toffee-editor")
+    assert "my$pics" in card and "$price ${cost}" in card
+    check_card(with_results(card, "editor", ("pairs", "org/pairs")), "model")
 
 
 def test_the_place_of_the_pairs_is_known_or_asked_for(card):
