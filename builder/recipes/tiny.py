@@ -42,7 +42,7 @@ def tiny() -> Recipe:
             Bounds(score="mask_area", low=0.02, high=0.7, below="mask_unsound", above="mask_unsound"),
             Bounds(score="seg_dino", low=0.83, below="identity_lost", above="copy_paste",
                    lows=(("style", 0.635), ("pose", 0.91), ("colour", 0.87), ("texture", 0.805))),
-            Bounds(score="detail", low=0.7, below="identity_lost", above="copy_paste",
+            Bounds(score="detail", low=0.725, below="identity_lost", above="copy_paste",
                    lows=(("style", 0.675), ("pose", 0.66), ("colour", 0.655), ("texture", 0.78))),
             Bounds(score="copy", high=0.9, below="identity_lost", above="copy_paste"),
             Bounds(score="clip_t", low=0.54, below="prompt_missed", above="prompt_missed",
