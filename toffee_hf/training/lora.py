@@ -29,7 +29,7 @@ def add_lora(model: Any, rank: int) -> Any:
     try:
         from peft import LoraConfig
     except ImportError as err:
-        raise InputError("--lora-rank needs peft: pip install 'toffee-hf[train]'") from err
+        raise InputError("--lora-rank needs peft: pip install -e '.[train]'") from err
     unet, own = _parts(model)
     if known := getattr(unet, "peft_config", None):
         has = next(iter(known.values())).r
