@@ -76,7 +76,7 @@ def test_a_file_of_another_model_is_refused(tmp_path):
 
 def test_without_peft_the_error_names_the_line_to_install_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
-    with pytest.raises(InputError, match=r"pip install 'toffee-hf\[train\]'"):
+    with pytest.raises(InputError, match=r"pip install -e '\.\[train\]'"):
         add_lora(made(), 3)
 
 
