@@ -129,8 +129,11 @@ def _drawn(subjects: Any, prompt: str, drawing: Any, place: str, *numbers: Any) 
     seed = random.randrange(MOST_SEED + 1) if anew else number(seed)
     try:
         background, layers = _drawing(drawing)
-        found = (painted(layers, background.size) or placed(place, background.size)) if background else None
-        wish = _wish(subjects, prompt, background, found, scale, steps, count, seed)
+        photos = _photos(subjects)
+        found = painted(layers, background.size) if background else None
+        if background and not found:
+            found = placed(place, background.size, next(iter(photos), None))
+        wish = _wish(photos, prompt, background, found, scale, steps, count, seed)
     except Unusable as err:
         raise friendly(str(err)) from err
     began = time.monotonic()
@@ -142,12 +145,16 @@ def _drawn(subjects: Any, prompt: str, drawing: Any, place: str, *numbers: Any) 
     return (before, pictures[0]), [(picture, f"seed {seed + i}") for i, picture in enumerate(pictures)], status, seed
 
 
-def _wish(subjects: Any, prompt: str, scene: Image.Image | None, mask: Image.Image | None, scale: Any, steps: Any,
-          count: Any, seed: Any) -> Wish:
+def _photos(subjects: Any) -> tuple[Image.Image, ...]:
+    """The photos of a gallery. Raises Unusable."""
     if len(_listed(subjects)) > editor.MOST_SUBJECTS:
         raise Unusable(f"These are {len(subjects)} photos; keep at most {editor.MOST_SUBJECTS}.")
-    pictures = tuple(opened(file, f"Photo {i}") for i, file in enumerate(_files(subjects), 1))
-    return Wish(prompt=prompt, subjects=pictures, scene=scene, mask=mask, subject_scale=number(scale),
+    return tuple(opened(file, f"Photo {i}") for i, file in enumerate(_files(subjects), 1))
+
+
+def _wish(subjects: tuple[Image.Image, ...], prompt: str, scene: Image.Image | None, mask: Image.Image | None,
+          scale: Any, steps: Any, count: Any, seed: Any) -> Wish:
+    return Wish(prompt=prompt, subjects=subjects, scene=scene, mask=mask, subject_scale=number(scale),
                 steps=number(steps), count=number(count), seed=seed)
 
 
@@ -248,8 +255,8 @@ def edit_picture(subject: Any, prompt: str, scene: Any = None, mask: Any = None,
             background, where = on_ground(background, background.size), where.convert("L").resize(background.size)
             if not where.getbbox():
                 raise Unusable("The mask is black all over: paint white where the subject should go.")
-        wish = _wish([{"image": subject}] if subject else [], prompt, background, where, subject_scale, steps, 1,
-                     number(seed))
+        photos = _photos([{"image": subject}] if subject else [])
+        wish = _wish(photos, prompt, background, where, subject_scale, steps, 1, number(seed))
     except Unusable as err:
         raise friendly(str(err)) from err
     picture: Image.Image = editor.drawn(wish)[0]

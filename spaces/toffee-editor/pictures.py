@@ -6,13 +6,14 @@ import io
 import warnings
 from collections.abc import Iterable
 
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 MOST_PIXELS = 36_000_000              # of a picture that is decoded, 6,000 x 6,000
 SIDE_PX = 1024                        # longer side that is worked with
 GROUND = (232, 232, 232)              # behind transparent pictures, as the editor has it
 PAINTED = 128                         # of 255: opacity from which paint counts
+AROUND = 8                            # of 255: blur of an outline from which it counts as the place of a subject
 PLACES = {"Where I paint": None, "In the middle": (0.2, 0.2, 0.8, 0.92), "On the left": (0.03, 0.3, 0.45, 0.9),
           "On the right": (0.55, 0.3, 0.97, 0.9)}     # boxes in parts of the picture
 
@@ -70,14 +71,31 @@ def painted(layers: Iterable[Image.Image], size: tuple[int, int]) -> Image.Image
     return mask if mask.getbbox() else None
 
 
-def placed(place: object, size: tuple[int, int]) -> Image.Image | None:
-    """The mask of a named place, for those who cannot paint; None for what has to be painted."""
-    box = PLACES.get(place) if isinstance(place, str) else None
-    if box is None:
+def placed(place: object, size: tuple[int, int], subject: Image.Image | None = None) -> Image.Image | None:
+    """The mask of a named place, for those who cannot paint; None for what has to be painted.
+
+    A subject that is cut out stands in the place by its outline and a little around, another fills its ellipse.
+    """
+    part = PLACES.get(place) if isinstance(place, str) else None
+    if part is None:
         return None
-    mask, (width, height) = Image.new("L", size), size
-    ImageDraw.Draw(mask).ellipse((box[0] * width, box[1] * height, box[2] * width, box[3] * height), fill=255)
-    return mask
+    x0, y0, x1, y1 = box = [round(share * side) for share, side in zip(part, size * 2, strict=True)]
+    mask, outline = Image.new("L", size), _outline(subject)
+    if outline is None:
+        ImageDraw.Draw(mask).ellipse(box, fill=255)
+        return mask
+    fitted = ImageOps.contain(outline, (max(x1 - x0, 1), max(y1 - y0, 1)), Image.Resampling.BILINEAR)
+    mask.paste(fitted, ((x0 + x1 - fitted.width) // 2, y1 - fitted.height))
+    return mask.filter(ImageFilter.BoxBlur(max(size) // 64)).point(lambda value: 255 if value > AROUND else 0)
+
+
+def _outline(subject: Image.Image | None) -> Image.Image | None:
+    """What is opaque of a picture, cut to it; None where nothing or all of it is."""
+    if subject is None or subject.mode != "RGBA":
+        return None
+    alpha = subject.getchannel("A").point(lambda value: 255 if value >= PAINTED else 0)
+    box = alpha.getbbox()
+    return alpha.crop(box) if box and alpha.getextrema()[0] == 0 else None
 
 
 def on_ground(picture: Image.Image, size: tuple[int, int]) -> Image.Image:

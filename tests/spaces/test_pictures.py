@@ -78,6 +78,17 @@ def test_named_places_need_no_paint():
     assert len(set(boxes.values())) == 3 and boxes["On the left"][2] <= 20 <= boxes["On the right"][0]
 
 
+def test_a_subject_that_is_cut_out_stands_in_a_place_by_its_outline():
+    toy = Image.new("RGBA", (60, 60))
+    toy.paste((255, 0, 0, 255), (10, 20, 50, 30))                 # four times as wide as high
+    x0, y0, x1, y1 = pictures.placed("In the middle", (200, 200), toy).getbbox()
+    assert 3 < (x1 - x0) / (y1 - y0) < 4 and x0 < 40 < 160 < x1 and abs(y1 - 184) <= 4
+    whole = Image.new("RGBA", (60, 60), "red")
+    ellipse = pictures.placed("In the middle", (200, 200)).tobytes()
+    for other in (whole, Image.new("RGBA", (60, 60)), whole.convert("RGB")):
+        assert pictures.placed("In the middle", (200, 200), other).tobytes() == ellipse
+
+
 def test_what_was_given_is_shown_whole_on_plain_ground():
     shown = pictures.on_ground(Image.new("RGBA", (10, 40), (255, 0, 0, 255)), (80, 80))
     assert shown.size == (80, 80) and shown.getpixel((40, 40)) == (255, 0, 0) and shown.getpixel((2, 2)) == (232,) * 3
