@@ -17,6 +17,7 @@ from toffee_hf.errors import InputError
 TINY = Path(__file__).parent / "weights" / "tiny"
 MEMBERS = ("vae", "tokenizer", "clip", "unet", "controlnet", "refiner", "view", "dino", "depth", "segmenter",
            "domain", "scheduler")
+SAFE = {"use_safetensors": True}      # of every model that is loaded: a pickle can run anything
 
 
 @cache
@@ -51,7 +52,7 @@ class Family:
     def vae(self) -> Any:
         from toffee_hf.models.toffee_autoencoder import ToffeeAutoencoder
 
-        return self.ready(ToffeeAutoencoder.from_pretrained(self.folder / "vae"))
+        return self.ready(ToffeeAutoencoder.from_pretrained(self.folder / "vae", **SAFE))
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -63,7 +64,7 @@ class Family:
     def clip(self) -> Any:
         from transformers import CLIPModel
 
-        return self.ready(CLIPModel.from_pretrained(self.folder / "clip"))
+        return self.ready(CLIPModel.from_pretrained(self.folder / "clip", **SAFE))
 
     @property
     def text_encoder(self) -> Any:
@@ -81,25 +82,25 @@ class Family:
     def unet(self) -> Any:
         from diffusers import UNet2DConditionModel
 
-        return self.ready(UNet2DConditionModel.from_pretrained(self.folder / "unet"))
+        return self.ready(UNet2DConditionModel.from_pretrained(self.folder / "unet", **SAFE))
 
     @cached_property
     def controlnet(self) -> Any:
         from diffusers import ControlNetModel
 
-        return self.ready(ControlNetModel.from_pretrained(self.folder / "controlnet"))
+        return self.ready(ControlNetModel.from_pretrained(self.folder / "controlnet", **SAFE))
 
     @cached_property
     def refiner_unet(self) -> Any:
         from toffee_hf.models.toffee_refiner_unet import ToffeeRefinerUNet
 
-        return self.ready(ToffeeRefinerUNet.from_pretrained(self.folder / "refiner"))
+        return self.ready(ToffeeRefinerUNet.from_pretrained(self.folder / "refiner", **SAFE))
 
     @cached_property
     def view_unet(self) -> Any:
         from toffee_hf.models.toffee_view_unet import ToffeeViewUNet
 
-        return self.ready(ToffeeViewUNet.from_pretrained(self.folder / "view"))
+        return self.ready(ToffeeViewUNet.from_pretrained(self.folder / "view", **SAFE))
 
     @cached_property
     def editor_unet(self) -> Any:
@@ -114,32 +115,32 @@ class Family:
     def dino(self) -> Any:
         from transformers import Dinov2Model
 
-        return self.ready(Dinov2Model.from_pretrained(self.folder / "dino"))
+        return self.ready(Dinov2Model.from_pretrained(self.folder / "dino", **SAFE))
 
     @cached_property
     def depth(self) -> Any:
         from transformers import DepthAnythingForDepthEstimation
 
-        return self.ready(DepthAnythingForDepthEstimation.from_pretrained(self.folder / "depth"))
+        return self.ready(DepthAnythingForDepthEstimation.from_pretrained(self.folder / "depth", **SAFE))
 
     @cached_property
     def segmenter(self) -> Any:
         from toffee_hf.models.toffee_segmenter import ToffeeSegmenter
 
-        return self.ready(ToffeeSegmenter.from_pretrained(self.folder / "segmenter"))
+        return self.ready(ToffeeSegmenter.from_pretrained(self.folder / "segmenter", **SAFE))
 
     @cached_property
     def classifier(self) -> Any:
         """The yardstick of evaluation; only a toy family has one."""
         from toffee_hf.models.toffee_classifier import ToffeeClassifier
 
-        return self.ready(ToffeeClassifier.from_pretrained(self.folder / "classifier"))
+        return self.ready(ToffeeClassifier.from_pretrained(self.folder / "classifier", **SAFE))
 
     @cached_property
     def domain(self) -> Any:
         from toffee_hf.models.toffee_domain import ToffeeDomain
 
-        return self.ready(ToffeeDomain.from_pretrained(self.folder / "domain"))
+        return self.ready(ToffeeDomain.from_pretrained(self.folder / "domain", **SAFE))
 
     def scheduler(self) -> Any:
         """A new scheduler, since pipelines keep state in theirs."""

@@ -1,7 +1,10 @@
 """A family: complete or refused, loaded when needed, once, and ready to run."""
 
+import shutil
+
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from toffee_hf.errors import InputError
 from toffee_hf.family import MEMBERS, Family, open_family
@@ -24,6 +27,17 @@ def test_a_model_is_loaded_once_and_only_runs(family, name):
     assert not model.training
     assert {t.dtype for t in model.state_dict().values() if t.is_floating_point()} == {torch.float32}
     assert not any(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["unet", "clip"])
+def test_a_pickle_is_never_loaded(family, tmp_path, name):
+    shutil.copytree(family.folder, tmp_path / "family")
+    (weights,) = (tmp_path / "family" / name).glob("*.safetensors")
+    pickle = {"unet": "diffusion_pytorch_model.bin", "clip": "pytorch_model.bin"}[name]
+    torch.save(load_file(weights), weights.with_name(pickle))
+    weights.unlink()
+    with pytest.raises(OSError, match="safetensors"):
+        getattr(Family(tmp_path / "family", "cpu"), name)
 
 
 def test_a_family_needs_no_classifier(tmp_path):

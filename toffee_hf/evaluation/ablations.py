@@ -148,7 +148,8 @@ def _with_refiner(family: Family, folder: Path | None) -> Iterator[None]:
         yield
         return
     pipeline, original = family.refiner_pipeline, family.refiner_unet
-    pipeline.unet = ToffeeRefinerUNet.from_pretrained(folder).eval().to(memory_format=torch.channels_last)
+    unet = ToffeeRefinerUNet.from_pretrained(folder, use_safetensors=True)
+    pipeline.unet = unet.eval().to(memory_format=torch.channels_last)
     try:
         yield
     finally:

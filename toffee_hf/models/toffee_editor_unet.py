@@ -133,6 +133,12 @@ class ToffeeEditorUNet(UNet2DConditionModel):
     def set_attention_slice(self, slice_size: Any = "auto") -> None:
         """Nothing to do: attention is memory efficient as it is, and the stock class would put others in its place."""
 
+    def fuse_qkv_projections(self) -> None:
+        """Nothing to do, as above."""
+
+    def unfuse_qkv_projections(self) -> None:
+        """Nothing to do, as above."""
+
     def forward(self, sample: Tensor, timestep: Any, encoder_hidden_states: Tensor, subjects: Tensor,
                 subject_patches: Tensor, weights: Tensor, space: Tensor, alpha: Tensor,
                 added_cond_kwargs: dict[str, Tensor] | None = None, return_dict: bool = True, **stock: Any) -> Any:

@@ -10,10 +10,14 @@ Source of the idea: Toffee, arXiv 2406.09305, section 4 (ToffeeNet).
 from __future__ import annotations
 
 import inspect
+import json
 import math
+import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,7 +43,7 @@ STRETCH = 1.25                        # by which a subject may be made wider or 
 FEATHER = 1 / 40                      # of the picture's shorter side: width of the seam inside the mask
 SEAM_PX = 256                         # shorter side at which the seam of larger pictures is worked out
 OUTPUTS = ("pil", "np", "pt", "latent")
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+NO_NOISE, MOST_NOISE = 0.2, 1e4       # over signal: what is left when all is drawn; from where second order is unstable
 _WHOLE = int | np.integer
 _NUMBER = int | float | np.number
 
@@ -191,11 +195,13 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->encoder->depth_estimator->unet->vae"
     _optional_components = ["text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "depth_estimator"]
-    _callback_tensor_inputs = ["latents", "prompt_embeds", "negative_prompt_embeds"]
+    _callback_tensor_inputs = ["latents", "prompt_embeds", "add_text_embeds", "add_time_ids"]
 
     def __init__(self, vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, encoder: Any, scheduler: Any,
                  depth_estimator: Any = None, text_encoder_2: Any = None, tokenizer_2: Any = None) -> None:
         super().__init__()
+        if scheduler is not None and "clip_sample" not in scheduler.config:     # else DDIM made of it by from_config
+            scheduler.register_to_config(clip_sample=False)                     # would cut latents off
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, encoder=encoder,
                               scheduler=scheduler, depth_estimator=depth_estimator, text_encoder_2=text_encoder_2,
                               tokenizer_2=tokenizer_2)
@@ -238,11 +244,28 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
         """Side of the square pictures that the UNet was trained on."""
         return int(self.unet.config.sample_size * self.vae_scale_factor)
 
+    def save_config(self, save_directory: Any, *arguments: Any, **options: Any) -> None:
+        """As in the stock class; code that came with what was loaded goes with it again, and the index names it."""
+        super().save_config(save_directory, *arguments, **options)
+        path, brought = Path(save_directory, self.config_name), {}
+        for name, part in {"_class_name": self, **self.components}.items():
+            if type(part).__module__.startswith("diffusers_modules."):
+                code = Path(inspect.getfile(type(part)))
+                shutil.copyfile(code, path.parent / ("" if part is self else name) / code.name)
+                brought[name] = [code.stem, type(part).__name__]
+        if brought:
+            index = json.loads(path.read_text(encoding="utf-8")) | brought
+            path.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
     @classmethod
     def lora_state_dict(cls, pretrained_model_name_or_path_or_dict: Any, **options: Any) -> Any:
-        """As in the stock class, from safetensors only."""
+        """As in the stock class, from safetensors only. Raises ValueError for a LoRA of SDXL's second text encoder."""
         source = pretrained_model_name_or_path_or_dict
-        return super().lora_state_dict(source, **_no_pickle(source, options))
+        found = super().lora_state_dict(source, **_no_pickle(source, options))
+        if any(name.startswith("text_encoder_2.") for name in (found[0] if isinstance(found, tuple) else found)):
+            raise ValueError("this LoRA is of text_encoder_2 too, which the editor does not adapt: leave its "
+                             "text_encoder_2 weights out")
+        return found
 
     def load_textual_inversion(self, pretrained_model_name_or_path: Any, *arguments: Any, **options: Any) -> None:
         """As in the stock class, from safetensors only."""
@@ -294,15 +317,15 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
                              None if subjects.region is None else subjects.region.to(device))
         depth = self._depth(depth_image, pose_image, count, height, width)
 
-        text = _Text(*self.encode_prompt(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds,
-                                         pooled_prompt_embeds, negative_pooled_prompt_embeds,
-                                         self.do_classifier_free_guidance))
+        text = _Text(*self.encode_prompt(
+            prompt, num_images_per_prompt=each, do_classifier_free_guidance=self.do_classifier_free_guidance,
+            negative_prompt=negative_prompt, prompt_embeds=prompt_embeds, negative_prompt_embeds=negative_prompt_embeds,
+            pooled_prompt_embeds=pooled_prompt_embeds, negative_pooled_prompt_embeds=negative_pooled_prompt_embeds))
         with self._enough_range():
             space = conditions(self._encode, source.to(device), mask.to(device), depth, subjects,
                                self.vae_scale_factor)
         space[:, -1:] = (space[:, -1:] * subject_scale).clamp(max=1)
         told = {**self.told(subjects, space.shape[-2:], subject_scale), "space": space}
-        text = _Text(*(x if x is None else x.repeat_interleave(each, 0) for x in text))  # type: ignore[arg-type]
         told = {name: x.to(dtype).repeat_interleave(each, 0) for name, x in told.items()}
         latents = self.prepare_latents(count * each, height, width, dtype, device, generator, latents)
         latents = self._denoise(latents, text, told, num_inference_steps, eta, generator, (height, width),
@@ -321,7 +344,8 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
     # --- what is asked --------------------------------------------------------------------------------------------
 
     def _check(self, subject: Any, image: Any, mask: Any, depth: Any, pose: Any, output_type: str) -> None:
-        predicts, drawn_for = self.unet.config.prediction_type, self.scheduler.config.get("prediction_type")
+        told = self.scheduler.config
+        predicts, drawn_for = self.unet.config.prediction_type, told.get("prediction_type")
         for wrong, sentence in (
             (subject is None, "subject_image is missing: give at least one picture of the subject"),
             ((image is None) != (mask is None), "image and mask_image go together: the mask is white where to draw"),
@@ -331,7 +355,12 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
             (output_type not in OUTPUTS, f"output_type must be one of {', '.join(OUTPUTS)}, got {output_type!r}"),
             (not hasattr(self.scheduler, "alphas_cumprod") or predicts != drawn_for,
              f"the UNet predicts {predicts} of a diffusion, which {type(self.scheduler).__name__} is not set up for: "
-             "make it by from_config(pipe.scheduler.config)"),
+             f"make Euler, DPM++ or DDIM by from_config(pipe.scheduler.config, prediction_type={predicts!r})"),
+            (told.get("use_flow_sigmas"), "use_flow_sigmas is for flow models: make the scheduler with "
+             "use_flow_sigmas=False"),
+            (told.get("timestep_type") == "continuous", "the UNet was trained on whole steps: make the scheduler with "
+             "timestep_type='discrete'"),
+            (told.get("clip_sample"), "clip_sample cuts latents off: make the scheduler with clip_sample=False"),
         ):
             if wrong:
                 raise ValueError(sentence)
@@ -478,13 +507,14 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
         return {"subjects": features.unflatten(0, (count, many)), "subject_patches": shown.unflatten(0, (count, many)),
                 "weights": weights * scale / (many if subjects.region is None else 1)}
 
-    def encode_prompt(self, prompt: str | list[str] | None, negative_prompt: str | list[str] | None = None,
-                      prompt_embeds: Tensor | None = None, negative_prompt_embeds: Tensor | None = None,
-                      pooled_prompt_embeds: Tensor | None = None, negative_pooled_prompt_embeds: Tensor | None = None,
-                      do_classifier_free_guidance: bool = True
+    def encode_prompt(self, prompt: str | list[str] | None, *, device: torch.device | str | None = None,
+                      num_images_per_prompt: int = 1, do_classifier_free_guidance: bool = True,
+                      negative_prompt: str | list[str] | None = None, prompt_embeds: Tensor | None = None,
+                      negative_prompt_embeds: Tensor | None = None, pooled_prompt_embeds: Tensor | None = None,
+                      negative_pooled_prompt_embeds: Tensor | None = None
                       ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-        """Hidden states of prompts and, with guidance, of negative prompts, then SDXL's pooled states of both; what is
-        given is taken as it is."""
+        """Hidden states of prompts and, with guidance, of negative prompts, then SDXL's pooled states of both, each as
+        often as pictures are asked for, on `device` or where the pipeline runs; what is given is not encoded again."""
         wanted, pooled = prompt_embeds, pooled_prompt_embeds
         unwanted, unwanted_pooled = negative_prompt_embeds, negative_pooled_prompt_embeds
         if wanted is None:
@@ -501,8 +531,9 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
                              f"got {tuple(np.shape(unwanted))}")
         if self._is_sdxl and (pooled is None or (unwanted is None) != (unwanted_pooled is None)):
             raise ValueError("prompt_embeds of an SDXL editor need pooled_prompt_embeds, and negative ones their own")
-        device, dtype = self._execution_device, self.unet.dtype
-        return tuple(None if x is None else x.to(device, dtype)  # type: ignore[return-value]
+        place, dtype = device or self._execution_device, self.unet.dtype
+        return tuple(None if x is None  # type: ignore[return-value]
+                     else x.to(place, dtype).repeat_interleave(num_images_per_prompt, 0)
                      for x in (wanted, unwanted, pooled, unwanted_pooled))
 
     def _hidden(self, prompts: list[str]) -> tuple[Tensor, Tensor | None]:
@@ -550,40 +581,53 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
         """Any scheduler's loop with guidance towards the prompt (Ho and Salimans, 2022, Eq. 6); the subject is in both
         halves, so that only `subject_scale` weighs it."""
         self.scheduler.set_timesteps(steps, device=latents.device)
+        if hasattr(self.scheduler, "set_begin_index"):    # else it looks its place up by the time, which may repeat
+            self.scheduler.set_begin_index(0)
+        kind, noise = type(self.scheduler).__name__, getattr(self.scheduler, "sigmas", torch.zeros(1))
+        if noise[-1] > NO_NOISE:
+            raise ValueError(f"{kind} stops at a noise of {float(noise[-1]):.2g}: make it with use_karras_sigmas=False "
+                             "and use_exponential_sigmas=False, or make Euler, DPM++ or DDIM")
+        if getattr(self.scheduler, "order", 1) > 1 and noise[0] > MOST_NOISE:
+            raise ValueError(f"{kind} goes astray from a noise of {float(noise[0]):.2g}: make Euler, DPM++ or DDIM by "
+                             "from_config(pipe.scheduler.config)")
         latents = latents * self.scheduler.init_noise_sigma
         extra = {"eta": eta, "generator": generator}
         extra = {k: v for k, v in extra.items() if k in inspect.signature(self.scheduler.step).parameters}
         self._num_timesteps = len(self.scheduler.timesteps)
+        known = self._worded(text, size)
         with self.progress_bar(total=self._num_timesteps) as bar:
             for i, t in enumerate(self.scheduler.timesteps):
                 if self.interrupt:
                     continue
                 noisy = self.scheduler.scale_model_input(latents, t)
-                predicted = self._predicted(noisy, t, text, told, size)
+                predicted = self._predicted(noisy, t, known, told)
                 latents = self.scheduler.step(predicted, t, latents, **extra, return_dict=False)[0]
                 if callback is not None:
-                    known: dict[str, Any] = {"latents": latents, "prompt_embeds": text.wanted,
-                                             "negative_prompt_embeds": text.unwanted}
+                    known["latents"] = latents
                     known |= callback(self, i, t, {name: known[name] for name in callback_inputs}) or {}
                     latents = known["latents"]
-                    text = text._replace(wanted=known["prompt_embeds"], unwanted=known["negative_prompt_embeds"])
                 bar.update()
         return latents
 
-    def _predicted(self, noisy: Tensor, t: Tensor, text: _Text, told: dict[str, Tensor], size: tuple[int, int]
-                   ) -> Tensor:
-        """What the UNet predicts at one step, guided."""
-        hidden, pooled, guided = text.wanted, text.pooled, False
+    def _worded(self, text: _Text, size: tuple[int, int]) -> dict[str, Any]:
+        """What the UNet is told of the text, by the names that stock pipelines show to callbacks: with guidance that of
+        the negative prompts lies before that of the prompts."""
+        hidden, pooled = text.wanted, text.pooled
         if self.do_classifier_free_guidance and text.unwanted is not None:
-            hidden, guided = torch.cat([text.unwanted, hidden]), True
-            if pooled is not None and text.unwanted_pooled is not None:
-                pooled = torch.cat([text.unwanted_pooled, pooled])
+            hidden = torch.cat([text.unwanted, hidden])
+            pooled = None if pooled is None else torch.cat([text.unwanted_pooled, pooled])  # type: ignore[list-item]
+        ids = None if pooled is None else hidden.new_tensor([[*size, 0, 0, *size]] * len(hidden))
+        return {"prompt_embeds": hidden, "add_text_embeds": pooled, "add_time_ids": ids}
+
+    def _predicted(self, noisy: Tensor, t: Tensor, known: dict[str, Any], told: dict[str, Tensor]) -> Tensor:
+        """What the UNet predicts at one step; guided unless a callback has taken guidance or the negative half away."""
+        guided = self.do_classifier_free_guidance and len(known["prompt_embeds"]) == 2 * len(noisy)
+        if guided:
             noisy = torch.cat([noisy, noisy])
             told = {name: torch.cat([x, x]) for name, x in told.items()}
-        added = None
-        if pooled is not None:
-            ids = torch.tensor([[*size, 0, 0, *size]] * len(noisy), device=noisy.device, dtype=noisy.dtype)
-            added = {"text_embeds": pooled, "time_ids": ids}
+        hidden, pooled, ids = (x if x is None else x[-len(noisy) :] for x in (
+            known["prompt_embeds"], known["add_text_embeds"], known["add_time_ids"]))
+        added = None if pooled is None else {"text_embeds": pooled, "time_ids": ids}
         predicted = self.unet(noisy, t, hidden, **told, alpha=self._alpha(t).expand(len(noisy)).to(noisy.device),
                               added_cond_kwargs=added, return_dict=False)[0]
         if not guided:
@@ -604,22 +648,25 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
 
 def _as_spread(x_BChw: Tensor, like_BChw: Tensor, drawn_B1hw: Tensor) -> Tensor:
     """x with the standard deviation of `like` over the cells that are drawn; the others as they are (Lin et al., 2024,
-    Eq. 15)."""
-    cells = drawn_B1hw.sum((1, 2, 3), keepdim=True).clamp_min(1) * x_BChw.shape[1]
+    Eq. 15). Float16 would overflow: a picture of 1024 pixels has more cells than it can count."""
+    x, like, drawn = x_BChw.float(), like_BChw.float(), drawn_B1hw.float()
+    cells = drawn.sum((1, 2, 3), keepdim=True).clamp_min(1) * x.shape[1]
 
-    def spread(x: Tensor) -> Tensor:
-        mean = (x * drawn_B1hw).sum((1, 2, 3), keepdim=True) / cells
-        return (((x - mean).square() * drawn_B1hw).sum((1, 2, 3), keepdim=True) / cells).sqrt()
+    def spread(of: Tensor) -> Tensor:
+        mean = (of * drawn).sum((1, 2, 3), keepdim=True) / cells
+        return (((of - mean).square() * drawn).sum((1, 2, 3), keepdim=True) / cells).sqrt()
 
-    return torch.lerp(x_BChw, x_BChw * spread(like_BChw) / spread(x_BChw).clamp_min(1e-4), drawn_B1hw)
+    return torch.lerp(x, x * spread(like) / spread(x).clamp_min(1e-4), drawn).to(x_BChw.dtype)
 
 
 def _no_pickle(source: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """Options by which a loader of diffusers reads safetensors and nothing else; files it is told of are looked at."""
-    names = [*(source if isinstance(source, list) else [source]), options.get("weight_name")]
-    for name in (str(name) for name in names if not isinstance(name, dict | Tensor | None)):
-        if name.endswith(PICKLES):
-            raise ValueError(f"{name} is a pickle, which can run anything when it is loaded: give safetensors")
+    """Options by which a loader of diffusers reads safetensors and nothing else: it takes a file of any other name for
+    a pickle."""
+    paths = (str(one) for one in (source if isinstance(source, list) else [source])
+             if isinstance(one, str | os.PathLike) and os.path.isfile(one))
+    for name in (*paths, options.get("weight_name")):
+        if name is not None and not str(name).endswith(".safetensors"):
+            raise ValueError(f"{name} would be read as a pickle, which can run anything: give a .safetensors file")
     return {**options, "use_safetensors": True}
 
 
@@ -684,6 +731,8 @@ def _planes(mask: Any, name: str) -> Tensor:
         else:
             mask = np.array(mask if mask.mode == "F" else mask.convert("L"))
     x = _values(mask, (1, 3), name)
+    if x.ndim == 3 and np.shape(mask)[0] == 3 and not torch.equal(x[1:], x[:-1]):
+        raise ValueError(f"{name} has three planes that differ: give masks of three pictures as (B, 1, H, W)")
     if x.ndim != 4:
         x = x[:, None] if x.ndim == 3 and x.shape[0] not in (1, 3) else x[(None,) * (4 - x.ndim)]
     if x.ndim != 4 or x.shape[1] not in (1, 3):
@@ -720,9 +769,12 @@ def _square(image: Any, outline: Any, size_px: int) -> tuple[Tensor, Tensor]:
     x, opacity = _pixels(image, "subject_image")
     mask = _planes(outline, "subject_mask") if outline is not None else opacity
     mask = torch.ones_like(x[:, :1]) if mask is None else (mask > 0.5).float()
-    if len(x) != 1 or mask.shape != x[:, :1].shape:
+    if not len(x) == len(mask) == 1:
+        raise ValueError(f"a subject has one picture and one mask, got {len(x)} of subject_image and {len(mask)} of "
+                         "subject_mask: give a list of one for each prompt")
+    if mask.shape != x[:, :1].shape:
         raise ValueError(f"subject_mask is {mask.shape[-1]}x{mask.shape[-2]} and its picture {x.shape[-1]}x"
-                         f"{x.shape[-2]}: give one mask of the same size for each picture")
+                         f"{x.shape[-2]}: give them the same size")
     if not mask.any() or torch.equal(x.amax((0, 2, 3)), x.amin((0, 2, 3))):
         raise ValueError("there is nothing to see in subject_image: its mask is empty or it has one colour only")
     height, width = x.shape[-2:]

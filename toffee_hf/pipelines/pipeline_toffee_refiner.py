@@ -9,7 +9,11 @@ Source of the idea: Toffee, arXiv 2406.09305, section 3.
 
 from __future__ import annotations
 
+import inspect
+import json
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -168,6 +172,19 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, encoder=encoder,
                               scheduler=scheduler, text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2)
         self.image_processor = VaeImageProcessor(vae_scale_factor=8)
+
+    def save_config(self, save_directory: Any, *arguments: Any, **options: Any) -> None:
+        """As in the stock class; code that came with what was loaded goes with it again, and the index names it."""
+        super().save_config(save_directory, *arguments, **options)
+        path, brought = Path(save_directory, self.config_name), {}
+        for name, part in {"_class_name": self, **self.components}.items():
+            if type(part).__module__.startswith("diffusers_modules."):
+                code = Path(inspect.getfile(type(part)))
+                shutil.copyfile(code, path.parent / ("" if part is self else name) / code.name)
+                brought[name] = [code.stem, type(part).__name__]
+        if brought:
+            index = json.loads(path.read_text(encoding="utf-8")) | brought
+            path.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     def reference_grid(self, draft_B3HW: Tensor, mask_B1HW: Tensor, reference_B3HW: Tensor, reference_mask_B1HW: Tensor,
                        transfer_B: Tensor, *, top_k: int, temperature: float, threshold: float, nearness: float,

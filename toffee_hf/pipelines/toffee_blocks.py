@@ -149,9 +149,8 @@ class ToffeeTextBlock(_Block):
     finds = ("text",)
 
     def found(self, pipe: ToffeePipeline, asked: Any) -> tuple[Any, ...]:
-        return (_Text(*pipe.encode_prompt(
-            asked.prompt, asked.negative_prompt, asked.prompt_embeds, asked.negative_prompt_embeds,
-            asked.pooled_prompt_embeds, asked.negative_pooled_prompt_embeds, pipe.do_classifier_free_guidance)),)
+        told = {name: getattr(asked, name) for name in self.takes if name != "guidance_scale"}
+        return (_Text(*pipe.encode_prompt(**told, do_classifier_free_guidance=pipe.do_classifier_free_guidance)),)
 
 
 class ToffeeDenoiseBlock(_Block):

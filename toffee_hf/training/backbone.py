@@ -19,13 +19,12 @@ import torch
 from torch import Tensor
 
 from toffee_hf.errors import InputError
-from toffee_hf.family import MEMBERS, TINY, Family
+from toffee_hf.family import MEMBERS, SAFE, TINY, Family
 from toffee_hf.perception.depth import estimate_depth
 from toffee_hf.pipelines.pipeline_toffee import ToffeePipeline
 from toffee_hf.pipelines.pipeline_toffee_refiner import ToffeeRefinerPipeline, text_condition
 from toffee_hf.pipelines.pipeline_toffee_view import ToffeeViewPipeline
 
-SAFE = {"use_safetensors": True}
 CONFIGS = Path(__file__).parents[1] / "configs"
 TEXT = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
 Masks = Callable[[Tensor, Sequence[str]], Tensor]

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from toffee_hf.errors import InputError, RunError
+from toffee_hf.family import SAFE
 
 REFERENCE_MINUTES = 90                # the budget for which `samples` are stated: two cores for an hour and a half
 POOL_SUBJECTS = 3600
@@ -162,7 +163,7 @@ class _Desk:
     def begin(self, model: Any, member: str) -> Any:
         """A new model, with the weights of that member of the family to start from, if there is one."""
         if self.budget.start is not None and (self.budget.start / member).is_dir():
-            known = type(model).from_pretrained(self.budget.start / member).state_dict()
+            known = type(model).from_pretrained(self.budget.start / member, **SAFE).state_dict()
             if {k: v.shape for k, v in known.items()} != {k: v.shape for k, v in model.state_dict().items()}:
                 raise InputError(f"{self.budget.start / member} is of another shape than this version's; train it anew")
             model.load_state_dict(known)
@@ -172,8 +173,7 @@ class _Desk:
         model.save_pretrained(self.folder / "models" / name)
 
     def load(self, cls: Any, name: str) -> Any:
-        model = cls.from_pretrained(self.folder / "models" / name)
-        return model.eval() if hasattr(model, "eval") else model
+        return cls.from_pretrained(self.folder / "models" / name, **SAFE).eval()
 
     @property
     def autoencoder(self) -> Any:
@@ -186,7 +186,8 @@ class _Desk:
         """Tokenizer and CLIP."""
         from transformers import CLIPModel, CLIPTokenizer
 
-        return self.load(CLIPTokenizer, "tokenizer"), self.load(CLIPModel, "clip")
+        tokenizer = CLIPTokenizer.from_pretrained(self.folder / "models" / "tokenizer")
+        return tokenizer, self.load(CLIPModel, "clip")
 
     def captions(self, name: str) -> Any:
         from toffee_hf.training.diffusion import Captions

@@ -121,7 +121,7 @@ def test_a_negative_prompt_serves_all_prompts_or_each_has_its_own(draw):
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_embeddings_may_stand_in_for_the_prompt_and_for_the_text_encoder(components, pipe, draw, guidance):
     with torch.no_grad():
-        wanted, unwanted, pooled, _ = pipe.encode_prompt(PROMPTS[0], "a dog")
+        wanted, unwanted, pooled, _ = pipe.encode_prompt(PROMPTS[0], negative_prompt="a dog")
     assert pooled is None and wanted.shape == unwanted.shape == (1, 32, 32)
     embeds = {"prompt": None, "prompt_embeds": wanted, "guidance_scale": guidance}
     if guidance > 1:
@@ -136,8 +136,13 @@ def test_prompts_are_encoded_before_any_call(pipe):
     with torch.no_grad():
         wanted, unwanted, *_ = pipe.encode_prompt(PROMPTS)
         alone = pipe.encode_prompt(PROMPTS[1], do_classifier_free_guidance=False)
+        pairs = pipe.encode_prompt(prompt=PROMPTS, device=torch.device("cpu"), num_images_per_prompt=2,
+                                   do_classifier_free_guidance=True, negative_prompt="a dog")  # fmt: skip
     assert wanted.shape == unwanted.shape and len(wanted) == 2
     assert (alone[0][0] - wanted[1]).abs().max() < 1e-5 and alone[1] is None
+    assert torch.equal(pairs[0], wanted[[0, 0, 1, 1]]) and pairs[1].shape == pairs[0].shape
+    with pytest.raises(TypeError):
+        pipe.encode_prompt(PROMPTS, "cpu", 1, True)
 
 
 def test_a_callback_sees_each_step_and_what_it_returns_counts(pipe, draw):
@@ -172,6 +177,26 @@ def test_the_official_callbacks_name_their_own_tensors(draw):
 
     cut = draw(callback_on_step_end=SDCFGCutoffCallback(cutoff_step_ratio=None, cutoff_step_index=0))
     assert (cut - draw()).abs().max() > 1e-5
+
+
+def test_guidance_may_end_on_the_way_as_diffusers_documents_it(draw):
+    seen = []
+
+    def documented(on, step, time, tensors):
+        seen.append(len(tensors["prompt_embeds"]))
+        if step == 1:
+            on._guidance_scale = 0.0
+            tensors["prompt_embeds"] = tensors["prompt_embeds"].chunk(2)[-1]
+        return tensors
+
+    def short(on, step, time, tensors):
+        on._guidance_scale = 0.0 if step == 1 else on._guidance_scale
+
+    asked = {"prompt": PROMPTS, "generator": seeded(1, 2, 3, 4), "num_images_per_prompt": 2, "num_inference_steps": 4}
+    found = draw(**asked, callback_on_step_end=documented, callback_on_step_end_tensor_inputs=["prompt_embeds"])
+    assert seen == [8, 8, 4, 4]
+    assert torch.equal(found, draw(**asked | {"generator": seeded(1, 2, 3, 4)}, callback_on_step_end=short))
+    assert (found - draw(**asked | {"generator": seeded(1, 2, 3, 4)})).abs().max() > 1e-5
 
 
 def test_it_can_be_interrupted(pipe, draw):

@@ -7,6 +7,7 @@ import logging
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from diffusers.callbacks import SDXLCFGCutoffCallback
 from diffusers.training_utils import _collate_lora_metadata
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import load_file
@@ -115,10 +116,18 @@ def test_no_pickle_is_read_as_a_lora_or_an_embedding(components, lora, tmp_path)
     torch.save({"<mug>": torch.zeros(32)}, pickles / "mug.pt")
     for load, given in ((whole.load_lora_weights, {"weight_name": "pytorch_lora_weights.bin"}),
                         (whole.load_textual_inversion, {"weight_name": "mug.pt"})):
-        with pytest.raises(ValueError, match="is a pickle.*give safetensors"):
+        with pytest.raises(ValueError, match=r"read as a pickle.*give a \.safetensors file"):
             load(pickles, **given)
-    with pytest.raises(ValueError, match=r"mug\.pt is a pickle"):
+    with pytest.raises(ValueError, match=r"mug\.pt would be read as a pickle"):
         whole.load_textual_inversion([pickles / "mug.pt"])
+    for name in ("lora.dat", "lora.BIN", "lora"):
+        (pickles / "pytorch_lora_weights.bin").rename(pickles / name)
+        for load in (whole.load_lora_weights, whole.load_textual_inversion):
+            with pytest.raises(ValueError, match="would be read as a pickle"):
+                load(pickles, weight_name=name)
+            with pytest.raises(ValueError, match="would be read as a pickle"):
+                load(pickles / name)
+        (pickles / name).rename(pickles / "pytorch_lora_weights.bin")
     with pytest.raises(OSError, match="safetensors"):
         whole.load_lora_weights(pickles)
     whole.load_textual_inversion({"<mug>": torch.zeros(32)}, token="<mug>")
@@ -156,6 +165,21 @@ def test_sdxls_two_text_encoders(large, draw):
     for lacking in ({"pooled_prompt_embeds": pooled}, {"negative_pooled_prompt_embeds": unwanted_pooled}, {}):
         with pytest.raises(ValueError, match="pooled_prompt_embeds"):
             draw(on=large, **told, **lacking)
+
+
+def test_a_lora_of_the_second_text_encoder_is_not_dropped_silently(large):
+    state = {f"text_encoder_2.text_model.encoder.layers.0.self_attn.q_proj.lora_{x}.weight": torch.zeros(1, 1)
+             for x in "AB"}
+    with pytest.raises(ValueError, match="text_encoder_2 too, which the editor does not adapt"):
+        large.load_lora_weights(state)
+
+
+def test_sdxls_official_callback_ends_guidance(large, draw):
+    cut = SDXLCFGCutoffCallback(cutoff_step_ratio=None, cutoff_step_index=0)
+    seen = []
+    with large.unet.conv_in.register_forward_hook(lambda module, given, made: seen.append(len(made))):
+        assert torch.isfinite(draw(on=large, callback_on_step_end=cut, num_inference_steps=3)).all()
+    assert seen == [2, 1, 1]
 
 
 def test_an_autoencoder_that_overflows_in_float16_runs_in_float32(large, draw):

@@ -10,6 +10,7 @@ from tests.toffee_hf.pipelines.conftest import box, own, photo, seeded
 BLACK, NAN = Image.new("L", (64, 64)), np.full((64, 64, 3), np.nan)
 EMPTY = Image.new("RGBA", (64, 64))
 TWO = {"prompt": ["a", "b"]}
+MASKS = torch.stack([torch.eye(64), torch.eye(64).flip(0), torch.ones(64, 64)])
 WRONG = [
     # subjects
     ({"subject_image": None}, "subject_image is missing"),
@@ -21,6 +22,8 @@ WRONG = [
     ({"subject_mask": np.pad(np.ones((1, 1)), (0, 999)), "subject_image": photo(1, 1000, 1000)}, "too small"),
     ({"subject_mask": box(32, 64)}, "subject_mask is 32x64 and its picture 64x64"),
     ({"subject_mask": [box(), box()]}, "subject_mask must have the form of subject_image"),
+    ({"subject_mask": torch.eye(64).expand(2, 1, 64, 64)}, "subject_mask must have the form"),
+    ({**TWO, "subject_mask": [torch.eye(64).expand(2, 1, 64, 64)] * 2}, "one mask, got 1 of subject_image and 2 of"),
     ({"subject_image": "mug.png"}, "subject_image must be a PIL picture.*got str"),
     ({"subject_image": ["mug.png", "car.png"]}, "subject_image must be a PIL picture.*got str"),
     ({"subject_image": {"image": 1}}, "subject_image must be a PIL picture.*got dict"),
@@ -56,6 +59,7 @@ WRONG = [
     ({"image": photo(7), "mask_image": NAN[..., 0]}, "mask_image must be in"),
     ({"image": photo(7), "mask_image": np.array(box(), dtype=np.int64)}, "mask_image must be in"),
     ({"image": photo(7), "mask_image": torch.rand(1, 2, 64, 64)}, "mask_image must be of one plane"),
+    ({"prompt": ["a"] * 3, "image": photo(7), "mask_image": MASKS}, r"mask_image has three planes.*\(B, 1, H, W\)"),
     ({"image": [], "mask_image": box()}, "image must be pictures of one size, at least one"),
     ({**TWO, "image": [photo(7), photo(8, 32, 64)], "mask_image": box()}, "pictures of one size"),
     ({**TWO, "image": photo(7), "mask_image": [box(), box(32, 64)]}, "pictures of one size"),

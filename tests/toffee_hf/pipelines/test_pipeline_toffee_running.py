@@ -9,11 +9,14 @@ from accelerate.hooks import ModelHook, add_hook_to_module
 from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
+    DEISMultistepScheduler,
     DPMSolverMultistepScheduler,
+    EDMEulerScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     HeunDiscreteScheduler,
+    KDPM2AncestralDiscreteScheduler,
     LCMScheduler,
     PNDMScheduler,
     UniPCMultistepScheduler,
@@ -22,6 +25,7 @@ from transformers import DepthAnythingForDepthEstimation
 
 from tests.tiny_family import small_dino
 from tests.toffee_hf.pipelines.conftest import TOLD, own, photo, seeded
+from toffee_hf.pipelines.pipeline_toffee import _as_spread
 from toffee_hf.training.perception import depth_config
 
 # --- schedulers ---------------------------------------------------------------------------------------------------
@@ -31,9 +35,9 @@ SCHEDULERS = [DDIMScheduler, EulerDiscreteScheduler, EulerAncestralDiscreteSched
 
 
 @pytest.mark.parametrize("kind", SCHEDULERS, ids=lambda kind: kind.__name__)
-def test_schedulers_are_swapped(components, draw, kind):
+def test_schedulers_are_swapped(pipe, components, draw, kind):
     options = {"skip_prk_steps": True} if kind is PNDMScheduler else {}
-    swapped = own(components, scheduler=kind.from_config(components["scheduler"].config, **options))
+    swapped = own(components, scheduler=kind.from_config(pipe.scheduler.config, **options))
     drawn = draw(on=swapped, num_inference_steps=3, output_type="pt", **TOLD)
     assert torch.isfinite(drawn).all()
     seen = torch.isfinite(draw(on=swapped, num_inference_steps=3)).all()
@@ -69,8 +73,41 @@ def test_the_signal_rate_is_right_at_times_between_two_steps(components, options
 
 @pytest.mark.parametrize("kind", [FlowMatchEulerDiscreteScheduler, DDIMScheduler], ids=lambda kind: kind.__name__)
 def test_a_scheduler_of_another_kind_of_noise_is_refused(components, draw, kind):
-    with pytest.raises(ValueError, match=f"v_prediction.*{kind.__name__}.*from_config"):
+    with pytest.raises(ValueError, match=f"v_prediction.*{kind.__name__}.*make Euler.*from_config"):
         draw(on=own(components, scheduler=kind()))
+
+
+@pytest.mark.parametrize(("kind", "options", "sentence"), [
+    (EDMEulerScheduler, {}, "EDMEulerScheduler is not set up for: make Euler"),
+    (FlowMatchEulerDiscreteScheduler, {}, "FlowMatchEulerDiscreteScheduler is not set up for: make Euler"),
+    (DPMSolverMultistepScheduler, {"use_flow_sigmas": True}, "use_flow_sigmas=False"),
+    (EulerDiscreteScheduler, {"timestep_type": "continuous"}, "timestep_type='discrete'"),
+    (DDIMScheduler, {"clip_sample": True}, "clip_sample=False"),
+    (DEISMultistepScheduler, {}, "DEISMultistepScheduler stops at a noise of 1.4"),
+    (HeunDiscreteScheduler, {"use_exponential_sigmas": False}, "HeunDiscreteScheduler goes astray"),
+    (KDPM2AncestralDiscreteScheduler, {"use_exponential_sigmas": False}, "KDPM2Ancestral.* goes astray"),
+])  # fmt: skip
+def test_a_scheduler_that_would_draw_wrongly_is_refused(pipe, components, draw, kind, options, sentence):
+    options = {"use_exponential_sigmas": False, **options} if "use_flow_sigmas" in options else options
+    scheduler = kind.from_config(pipe.scheduler.config, **options)
+    with pytest.raises(ValueError, match=sentence) as told:
+        draw(on=own(components, scheduler=scheduler))
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("kind", [DPMSolverMultistepScheduler, UniPCMultistepScheduler, DEISMultistepScheduler],
+                         ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("spacing", ["use_karras_sigmas", "use_exponential_sigmas"])
+def test_times_that_repeat_are_taken_in_their_order(components, draw, kind, spacing):
+    sigmas = {"use_karras_sigmas": False, "use_exponential_sigmas": False, spacing: True}
+    whole = {k: v for k, v in components["scheduler"].config.items() if k not in ("sigma_min", "sigma_max")}
+    scheduler = kind.from_config(whole if kind is DEISMultistepScheduler else components["scheduler"].config, **sigmas)
+    assert torch.isfinite(draw(on=own(components, scheduler=scheduler), num_inference_steps=20)).all()
+
+
+def test_ddim_made_from_the_config_does_not_cut_latents_off(pipe, components, draw):
+    swapped = own(components, scheduler=DDIMScheduler.from_config(pipe.scheduler.config))
+    assert swapped.scheduler.config.clip_sample is False and torch.isfinite(draw(on=swapped)).all()
 
 
 # --- types and places ---------------------------------------------------------------------------------------------
@@ -85,6 +122,15 @@ def test_half_precision_draws_nearly_the_same(components, draw, dtype):
         assert torch.isfinite(rough).all() and (rough.float() - fine).abs().mean() < 0.03
     assert half.vae.dtype == dtype
     assert draw(on=half).dtype == dtype and isinstance(draw(on=half, output_type="pil"), list)
+
+
+def test_the_spread_of_a_large_picture_is_within_float16():
+    """A picture of 1024 pixels has 65,536 latent values, which float16 cannot count."""
+    x, like = (torch.randn(1, 4, 128, 128, generator=seeded(n)[0]).half() * scale for n, scale in ((0, 6), (1, 1)))
+    mask = torch.ones(1, 1, 128, 128).half()
+    found = _as_spread(x, like, mask)
+    assert found.dtype == torch.float16 and torch.isfinite(found).all()
+    assert found.float().std().item() == pytest.approx(like.float().std().item(), rel=1e-2)
 
 
 def test_float8_storage_of_the_unet(components, draw):
@@ -158,3 +204,10 @@ def test_attention_slicing_leaves_the_subjects_attention_in_place(components, dr
     whole = own(components)
     whole.enable_attention_slicing()
     assert torch.equal(draw(on=whole), draw())
+
+
+def test_fusing_projections_leaves_the_subjects_attention_in_place(components, draw):
+    whole = own(components)
+    for change in (whole.unet.fuse_qkv_projections, whole.unet.unfuse_qkv_projections):
+        change()
+        assert torch.equal(draw(on=whole), draw())

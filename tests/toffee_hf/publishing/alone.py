@@ -46,12 +46,19 @@ def refusal(load):
     return "loaded"
 
 
+def again_saved(pipeline, folder):
+    pipeline.save_pretrained(folder)
+    return DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
+
+
 def main(editor, other, again, out):
     classic = DiffusionPipeline.from_pretrained(editor, trust_remote_code=True)
     others = [DiffusionPipeline.from_pretrained(folder, trust_remote_code=True) for folder in (other, again)]
+    saved = [again_saved(pipeline, f"{out}-{i}") for i, pipeline in enumerate((classic, others[0]))]
     blocks = ModularPipeline.from_pretrained(editor, trust_remote_code=True)
     blocks.load_components(trust_remote_code=True)
-    forms = {"classic": both(classic), "modular": both(blocks, output="images"), "again": both(others[1])}
+    forms = {"classic": both(classic), "modular": both(blocks, output="images"), "again": both(others[1]),
+             "saved": both(saved[0])}
     np.savez(f"{out}.npz", **{f"{form}_{name}": x for form, found in forms.items() for name, x in found.items()})
     models = [part for pipeline in (classic, blocks) for part in pipeline.components.values()
               if isinstance(part, torch.nn.Module)]
@@ -61,7 +68,8 @@ def main(editor, other, again, out):
         "modules": sorted({cls.__module__.partition(".")[0] for cls in ours}),
         "classic_untrusted": refusal(lambda: DiffusionPipeline.from_pretrained(editor)),
         "modular_untrusted": refusal(lambda: ModularPipeline.from_pretrained(editor)),
-        "others": [type(pipeline).__name__ for pipeline in others]}))
+        "others": [type(pipeline).__name__ for pipeline in others],
+        "saved": [type(pipeline).__name__ for pipeline in saved]}))
 
 
 main(*sys.argv[1:])

@@ -119,7 +119,7 @@ def test_alone_it_draws_the_same_pixels_in_both_forms(editor, repository, family
     told = alone(tmp_path, repository, other, again, tmp_path / "out")
     found = np.load(tmp_path / "out.npz")
     ours = {"drawn": drawn(editor), "edited": edited(editor)}
-    for form in ("classic", "modular", "again"):
+    for form in ("classic", "modular", "again", "saved"):
         for name, pixels in ours.items():
             assert np.array_equal(found[f"{form}_{name}"], pixels), f"{form}: {name}"
     assert told["dtypes"] == ["torch.float32"]
@@ -127,6 +127,9 @@ def test_alone_it_draws_the_same_pixels_in_both_forms(editor, repository, family
     assert "trust_remote_code=True" in told["classic_untrusted"] and "custom code" in told["classic_untrusted"]
     assert "trust_remote_code=True" in told["modular_untrusted"]
     assert told["others"] == ["ToffeeRefinerPipeline", "ToffeePipeline"]
+    assert told["saved"] == ["ToffeePipeline", "ToffeeRefinerPipeline"]
+    for name in ("pipeline_toffee.py", "unet/toffee_editor_unet.py", "vae/toffee_autoencoder.py"):
+        assert (tmp_path / "out-0" / name).read_bytes() == (repository / name).read_bytes()
 
 
 def test_an_index_for_a_hub_names_the_repository(editor, tmp_path):

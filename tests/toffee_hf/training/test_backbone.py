@@ -65,7 +65,8 @@ def like_sdxl(family):
             "projection_class_embeddings_input_dim": 12 + 6 * 8}  # fmt: skip
     unet = small_unet(cross_attention_dim=40, transformer_layers_per_block=(1, 2), **told)
     return Backbone("like-sdxl", small_vae().eval().requires_grad_(False), unet.eval().requires_grad_(False),
-                    [(family.tokenizer, one), (family.tokenizer, two)], DDIMScheduler(**NOISE), dino_14(),
+                    [(family.tokenizer, one), (family.tokenizer, two)],
+                    DDIMScheduler(**NOISE, clip_sample=False), dino_14(),
                     lambda x, names: torch.ones_like(x[:, :1]))  # fmt: skip
 
 

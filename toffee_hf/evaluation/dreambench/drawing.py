@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from tqdm import tqdm
 
 from toffee_hf.errors import InputError, RunMismatch
@@ -69,8 +70,13 @@ def draw_with(pipeline: Any, jobs: Sequence[Job], reference: Reference | None, s
                  "subject_mask": [reference.mask] * len(jobs) if masked else None}
         told |= {"depth_image": [reference.depth] * len(jobs)} if posed else {}
     generators = [torch.Generator().manual_seed(job.seed) for job in jobs]
-    found: Sequence[Image.Image] = pipeline(prompt=[job.prompt for job in jobs], generator=generators,
-                                            output_type="pil", **told).images
+    try:
+        found: Sequence[Image.Image] = pipeline(prompt=[job.prompt for job in jobs], generator=generators,
+                                                output_type="pil", **told).images
+    except (ValueError, TypeError) as err:
+        reason = str(err).strip().partition("\n")[0][:300]
+        raise InputError(f"{type(pipeline).__name__} cannot draw from prompts, subjects if it takes them, and what "
+                         f"--steps and --guidance say ({reason})") from err
     return found
 
 
@@ -126,7 +132,7 @@ def _opening(name: str, trusted: bool) -> Iterator[None]:
     """What diffusers says of a pipeline that it cannot open, as one sentence."""
     try:
         yield
-    except (OSError, ValueError, ImportError, AttributeError, TypeError, KeyError) as err:
+    except (OSError, ValueError, ImportError, AttributeError, TypeError, KeyError, SafetensorError) as err:
         if "trust_remote_code" in str(err) and not trusted:
             raise InputError(f"{name} brings code of its own; read it, then add --trust-remote-code") from err
         reason = str(err).strip().partition("\n")[0][:300]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from safetensors import SafetensorError
 from torch import Tensor
 
 from toffee_hf.errors import InputError
@@ -175,7 +176,7 @@ def open_judge(subjects: Sequence[BenchSubject], dino: str = "", clip: str = "",
             "pretrained_model_name_or_path": source.repository, "revision": source.revision}
         try:
             model = cls.from_pretrained(**place, **settings)
-        except (OSError, ValueError) as err:
+        except (OSError, ValueError, SafetensorError) as err:
             reason = str(err).partition("\n")[0][:200]
             raise InputError(f"the weights of the metric model {name} ({given or source.repository}) are not at hand; "
                              f"fetch them with a network, or give a folder with --{name} ({reason})") from err

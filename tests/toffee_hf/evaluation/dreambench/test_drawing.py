@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from diffusers import DDPMScheduler, UNet2DModel
 from PIL import Image
 
 from toffee_hf.errors import InputError, RunMismatch
@@ -65,6 +66,18 @@ def test_a_pipeline_is_shown_the_subject_if_it_takes_one():
 
 def test_words_are_all_that_other_pipelines_get():
     assert len(draw_with(FakePainter(), JOBS[:3], None, Sampling())) == 3
+
+
+def test_a_pipeline_that_cannot_draw_so_is_one_sentence():
+    class Repainter(FakePainter):
+        def __call__(self, prompt, image=None, generator=None, output_type="pil"):
+            raise ValueError("Input is in incorrect format.\nCurrently, we only support pictures")
+
+    for pipeline, asked, reason in ((Repainter(), Sampling(), "incorrect format"),
+                                    (FakePainter(), Sampling(guidance=3.0), "guidance_scale")):
+        with pytest.raises(InputError, match=f"cannot draw.*--guidance.*{reason}") as err:
+            draw_with(pipeline, JOBS[:2], None, asked)
+        assert "\n" not in str(err.value)
 
 
 def test_pictures_do_not_depend_on_the_batch(tmp_path):
@@ -132,6 +145,21 @@ def test_what_is_no_pipeline_is_one_sentence(tmp_path):
         with pytest.raises(InputError, match="cannot be opened as a diffusers pipeline") as err:
             open_it()
         assert "\n" not in str(err.value)
+
+
+def test_weights_cut_short_are_one_sentence(tmp_path):
+    UNet2DModel(8, block_out_channels=(8,), down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",),
+                norm_num_groups=4).save_pretrained(tmp_path / "unet")  # fmt: skip
+    DDPMScheduler().save_pretrained(tmp_path / "scheduler")
+    (tmp_path / "model_index.json").write_text(json.dumps({
+        "_class_name": "DDPMPipeline", "unet": ["diffusers", "UNet2DModel"],
+        "scheduler": ["diffusers", "DDPMScheduler"]}))
+    located = locate_pipeline(str(tmp_path), False)
+    open_pipeline(located, False)
+    (weights,) = tmp_path.rglob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(InputError, match="cannot be opened as a diffusers pipeline"):
+        open_pipeline(located, False)
 
 
 def test_code_of_a_pipeline_is_run_only_if_asked(tmp_path):

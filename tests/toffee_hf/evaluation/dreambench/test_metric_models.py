@@ -143,6 +143,16 @@ def test_a_pickle_is_never_read(bench, models, tmp_path):
         open_judge(bench, str(tmp_path / "dino"), models["clip"], models["segmenter"])
 
 
+def test_weights_cut_short_are_one_sentence(bench, models, tmp_path):
+    import shutil
+
+    shutil.copytree(models["dino"], tmp_path / "dino")
+    whole = (tmp_path / "dino" / "model.safetensors").read_bytes()
+    (tmp_path / "dino" / "model.safetensors").write_bytes(whole[:-1000])
+    with pytest.raises(InputError, match="metric model dino"):
+        open_judge(bench, str(tmp_path / "dino"), models["clip"], models["segmenter"])
+
+
 def test_what_is_no_picture_is_named(tmp_path):
     (tmp_path / "0.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match="0.png cannot be read as a picture"):
