@@ -166,7 +166,7 @@ def _files(gallery: Any) -> list[str]:
 
 def _listed(sent: Any) -> list[Any]:
     """What was sent where a list belongs; nothing checks that it is one."""
-    return sent if isinstance(sent, list) else [sent] if sent else []
+    return list(sent) if isinstance(sent, list | tuple) else [sent] if sent else []
 
 
 def _upload(file: Any, name: str) -> str:

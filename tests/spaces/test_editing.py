@@ -79,7 +79,7 @@ def test_what_is_no_upload_is_a_sentence(sent, upload):
     assert editing.cleaned([sent]) == []
     for gallery, slider in (([sent], [upload, upload]), ([{"image": upload}], [sent])):
         with pytest.raises(editing.gr.Error, match=again):
-            chosen(gallery, slider=slider)
+            chosen(gallery, slider=tuple(slider))
     with pytest.raises(editing.gr.Error, match=f"Photo 1 {again}"):
         editing.edit_picture(sent, "a mug")
 
