@@ -31,7 +31,6 @@ REASONS = {
     "identity_lost": "the target shows another thing",
     "copy_paste": "the target repeats the reference",
     "prompt_missed": "the target is not what the prompt asks for",
-    "seam": "source and target do not meet at the border of the mask",
     "stage_failed": "an error while it was made",
     "score_invalid": "a measurement failed",
 }
