@@ -19,7 +19,7 @@ from editor import MOST_SEED, RANGES, Wish, friendly, number
 from pictures import PLACES, Unusable, on_ground, opened, painted, placed
 
 EXAMPLES = Path(__file__).parent / "examples"
-PAINTED_PLACE, MIDDLE, *_ = PLACES
+PAINTED_PLACE, *_, RIGHT = PLACES
 EMPTY = "<p>Your pictures appear here. Add a photo and a prompt, or try an example.</p>"
 MOST_LAYERS = 4                       # of paint; the page sends one
 ALIKE = 0.02                          # by which the shapes of a mask and its scene may differ
@@ -83,7 +83,7 @@ def _chosen(row: dict[str, str]) -> Any:
     def choose() -> tuple[Any, ...]:
         edits = "scene" in row        # its place is named: gradio reloads a value that has layers for ever
         scene: Any = {"background": str(EXAMPLES / row["scene"]), "layers": [], "composite": None} if edits else None
-        return ([str(EXAMPLES / row["subject"])], row["prompt"], scene, MIDDLE if edits else PAINTED_PLACE,
+        return ([str(EXAMPLES / row["subject"])], row["prompt"], scene, RIGHT if edits else PAINTED_PLACE,
                 gr.Accordion(open=edits))
     return choose
 
