@@ -22,6 +22,7 @@ from builder.taking_up import DEAD_AFTER_S
 _NICE = 10
 _COMMITS = 48                         # of a whole build, where time and disk allow so few
 _LEAST_LOCAL = 4
+_SHORT = 200                          # shards of a run that may make a commit of every two
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,10 @@ class Pace:
 
 
 def local_shards(shards: int, workers: int) -> int:
-    """How many of a run's shards lie on a disk that does not keep them: two batches, and two for every worker."""
-    return max(_LEAST_LOCAL, 2 * workers, 2 * _batch(shards))
+    """How many of a run's shards lie on a disk that does not keep them: two for every worker, and of a long run two
+    batches, so that its commits stay few."""
+    least = max(_LEAST_LOCAL, 2 * workers)
+    return least if shards <= _SHORT else max(least, 2 * _batch(shards))
 
 
 def _batch(shards: int) -> int:

@@ -160,7 +160,7 @@ def test_two_hundred_shards_on_a_disk_for_four(hub, build, tmp_path):
     watch = Watch(tmp_path / "out")
     watch.start()
     began = time.monotonic()
-    assert build(200, "--no-keep-local", "--most-local", "4") == 0
+    assert build(200, "--no-keep-local") == 0
     watch.over.set()
     largest = max(sum(file.bytes for file in receipt.files) for receipt in read_receipts(tmp_path / "out"))
     print(f"200 shards: at most {watch.shards} at once, {watch.bytes:,} bytes of {largest:,} each, "
