@@ -39,7 +39,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_local_arguments(parser)
     add("--most-local", type=positive, default=None, metavar="N",
         help="shards on this disk at which the build waits for the Hub, with --no-keep-local; half of them make a "
-        "commit, so fewer make more (default: 4, at least 2 per worker; above 200 shards a 24th, up to 200)")  # fmt: skip
+        "commit, so fewer make more (default: 4 or 2 per worker; above 200 shards a 24th, up to 200)")  # fmt: skip
     add_repository_arguments(parser)
     parser.set_defaults(run=build, stays="finished shards stay")
 
