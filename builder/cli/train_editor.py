@@ -29,8 +29,7 @@ def add_editor(models: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     add("--noisings", type=positive, default=1, metavar="K",
         help="noisy copies of each example, where encoding costs as much as learning (default: %(default)s)")
     add("--least-noise", type=float, default=0.0, metavar="P",
-        help="share of the noise schedule, from its clean end, that is not learnt: .55 for the tiny family, drawing "
-             "above it (default: %(default)s)")
+        help="share of the noise schedule, from its clean end, that is not learnt (default: %(default)s)")
     add("--without-gate", action="store_true", help="how far the laid subject is believed stays as it is")
     add("--install", type=Path, default=None, metavar="FAMILY",
         help="then write what LoRA left to the folder of the family that is the base, as fp16")
