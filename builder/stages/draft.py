@@ -18,7 +18,7 @@ class Draft:
     control: float = 1.0              # conditioning scale of the ControlNet
     name: str = "draft"
     reads: frozenset[str] = frozenset({"posed", "posed_mask"})
-    writes: frozenset[str] = frozenset({"draft", "draft_latents"})
+    writes: frozenset[str] = frozenset({"draft", "draft_latents", "posed_depth"})
 
     def run(self, batch: Batch) -> Batch:
         import torch
@@ -36,4 +36,4 @@ class Draft:
             height=picture.shape[-2], width=picture.shape[-1]).images
         with torch.no_grad():
             drawn = family.vae.decode(latents / family.vae.config.scaling_factor, return_dict=False)[0]
-        return batch.with_columns(draft=as_pictures(drawn), draft_latents=latents)
+        return batch.with_columns(draft=as_pictures(drawn), draft_latents=latents, posed_depth=depth)

@@ -1,7 +1,7 @@
 """Stages 4 and 6: the Refiner gives the draft the subject's details, and the pair is composed.
 
-The target equals the draft outside `mask` in every pixel, so an editing pair's source is the draft itself: the same
-picture with another thing of the class inside the mask.
+The subject is given to it as the draft's light would show it. The target equals the draft outside `mask` in every pixel,
+so an editing pair's source is the draft itself: the same picture with another thing of the class inside the mask.
 """
 
 from __future__ import annotations
@@ -31,17 +31,22 @@ class Refine:
     margin_px: int                              # by which the mask of the edit exceeds the subject
     feather_px: int                             # width of the seam inside the mask
     name: str = "refine"
-    reads: frozenset[str] = frozenset({"reference", "reference_mask", "posed", "posed_mask", "draft", "draft_latents"})
-    writes: frozenset[str] = frozenset({"target", "mask", "source"})
+    relight: bool = True                        # whether the subject is lit from the draft's side before
+    reads: frozenset[str] = frozenset({"posed", "posed_mask", "posed_depth", "draft", "draft_latents"})
+    writes: frozenset[str] = frozenset({"given", "target", "mask", "source"})
 
     def run(self, batch: Batch) -> Batch:
         from toffee_hf.family import open_family
+        from toffee_hf.perception.light import Surface, lit_like
 
         family = open_family(self.family)
         transfers = dict(self.transfers)
         draft, mask = pixels(batch["draft"], family.device), plane(batch["posed_mask"], family.device)
+        given, depth = pixels(batch["posed"], family.device), batch["posed_depth"].to(family.device)
+        if self.relight:
+            given = lit_like(Surface(given, mask, depth), Surface(draft, mask, depth), **family.view_pipeline.camera)
         refined = family.refiner_pipeline(
-            [pair.prompt for pair in batch.pairs], draft, mask, pixels(batch["posed"], family.device), mask,
+            [pair.prompt for pair in batch.pairs], draft, mask, given, mask,
             transfer=[transfers[pair.category] for pair in batch.pairs], draft_latents=batch["draft_latents"],
             strength=self.strength, num_inference_steps=self.steps, top_k=self.top_k, temperature=self.temperature,
             threshold=self.threshold, nearness=self.nearness, generator=batch.generators(self.name),
@@ -51,7 +56,7 @@ class Refine:
         inside = as_masks(edit)
         source = batch["draft"]
         target = target.where(inside.unsqueeze(1) > 0, source)
-        return batch.with_columns(target=target, mask=inside, source=source)
+        return batch.with_columns(given=as_pictures(given), target=target, mask=inside, source=source)
 
 
 def edit_mask(mask_B1HW: Tensor, margin_px: int, feather_px: int) -> tuple[Tensor, Tensor]:

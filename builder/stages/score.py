@@ -37,7 +37,7 @@ class Score:
 
     family: str
     name: str = "score"
-    reads: frozenset[str] = frozenset({"shown", "shown_mask", "posed", "posed_mask", "target", "target_mask", "source",
+    reads: frozenset[str] = frozenset({"shown", "shown_mask", "given", "posed_mask", "target", "target_mask", "source",
                                        "mask", "scores"})
     writes: frozenset[str] = frozenset({"reference", "reference_mask", "scores"})
 
@@ -54,7 +54,7 @@ class Score:
             batch,
             seg_dino=s.subject_similarity(dino, means, target, plane(batch["target_mask"], family.device), shown,
                                           plane(batch["shown_mask"], family.device)),
-            detail=s.detail_similarity(target, pixels(batch["posed"], family.device),
+            detail=s.detail_similarity(target, pixels(batch["given"], family.device),
                                        plane(batch["posed_mask"], family.device)),
             dino=s.cosine(s.dino_images(dino, target), s.dino_images(dino, shown)),
             clip_i=s.cosine(image, s.clip_images(clip, shown)),

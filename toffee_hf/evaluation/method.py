@@ -20,7 +20,7 @@ from toffee_hf.evaluation.dreambooth import Tuning, dreambooth
 from toffee_hf.evaluation.figures import psnr_inside, ssim_inside
 from toffee_hf.evaluation.heldout import Asked, Pictures, asked, jittered, pictures, references, subjects, turned_by
 from toffee_hf.evaluation.measure import BATCH, VIEW_TURN
-from toffee_hf.evaluation.ways import Drafts, drafts, pasted, refined, through_autoencoder, views
+from toffee_hf.evaluation.ways import Drafts, drafts, lit, pasted, refined, through_autoencoder, views
 from toffee_hf.family import Family
 from toffee_hf.perception import similarity
 from toffee_hf.perception.depth import estimate_depth
@@ -41,7 +41,6 @@ PASTED, VIEW_PASTED = "reference pasted", "new view pasted"
 RELIT, TRULY_LIT = "pasted and relit", "pasted, lit by the truth"
 TUNED_KINDS = ("photo", "style", "photo", "style", "photo")     # of the prompts that share one tuning
 LIGHT_PX = 24                         # reach of the blur that tells light from paint
-RELIGHTING = 0.25                     # how far a paste follows the draft's light; chosen on training subjects
 Values = dict[str, list[float]]       # of COLUMNS, one a pair; DreamBooth-LoRA has STEPS and TURNED besides
 
 
@@ -161,8 +160,9 @@ def ways(family: Family, task: Task, draft: Drafts, draft_s: float) -> Iterator[
     for way, given in ((PASTED, task.reference), *(((VIEW_PASTED, source),) if source is not task.reference else ())):
         paste, paste_s = _timed(partial(pasted, draft, posed, given))
         yield Made(way, paste, (before + paste_s) / count, _laid_mask(posed, given))
-    for way, light, strength in ((RELIT, draft.x, RELIGHTING), (TRULY_LIT, task.truth.x, 1.0)):
-        relit, relit_s = _timed(partial(relit_paste, draft, posed, source, light, strength))
+    for way, relight in ((RELIT, lambda: pasted(draft, posed, lit(family, draft, posed, source))),
+                         (TRULY_LIT, partial(relit_paste, draft, posed, source, task.truth.x))):
+        relit, relit_s = _timed(relight)
         yield Made(way, relit, (before + relit_s) / count, _laid_mask(posed, source))
     transfer = TRANSFERS.get(task.kind, "full")
     target, refine_s = _timed(lambda: refined(family, draft, posed, source, prompts, transfer=transfer))
@@ -186,9 +186,8 @@ def _laid_mask(posed: Pictures, source: Pictures) -> Tensor:
     return warp(source.mask, box_to_box(mask_box(posed.mask), mask_box(source.mask)))
 
 
-def relit_paste(draft: Drafts, posed: Pictures, source: Pictures, light_B3HW: Tensor, strength: float) -> Tensor:
-    """The subject pasted by the boxes of the masks, its blurred luminance moved towards that of a picture of the same
-    layout, by `strength` in [0, 1]."""
+def relit_paste(draft: Drafts, posed: Pictures, source: Pictures, light_B3HW: Tensor) -> Tensor:
+    """The subject pasted by the boxes of the masks under the blurred luminance of a picture of the same layout."""
     lay, seen = box_to_box(mask_box(posed.mask), mask_box(source.mask)), _laid_mask(posed, source)
     laid = warp(source.x * source.mask, lay) / seen.clamp_min(1e-3)
     weights = draft.x.new_tensor(LUMINANCE)[:, None, None]
@@ -197,7 +196,7 @@ def relit_paste(draft: Drafts, posed: Pictures, source: Pictures, light_B3HW: Te
         grey = ((x + 1) / 2 * weights).sum(1, keepdim=True)
         return blurred(grey * seen, LIGHT_PX) / blurred(seen, LIGHT_PX).clamp_min(1e-3)
 
-    gain = ((light(light_B3HW) + 0.05) / (light(laid) + 0.05)).clamp(0.4, 2.5) ** strength
+    gain = ((light(light_B3HW) + 0.05) / (light(laid) + 0.05)).clamp(0.4, 2.5)
     return draft.x * (1 - seen) + (((laid + 1) / 2 * gain).clamp(0, 1) * 2 - 1) * seen
 
 

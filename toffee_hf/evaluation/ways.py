@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from toffee_hf.evaluation.heldout import Pictures
 from toffee_hf.family import Family
 from toffee_hf.perception.depth import control_picture, estimate_depth
+from toffee_hf.perception.light import Surface, lit_like
 from toffee_hf.pipelines.pipeline_toffee_refiner import box_to_box, mask_box, warp
 
 DRAFT_STEPS, DRAFT_GUIDANCE = 12, 2.0
@@ -63,9 +64,16 @@ def pasted(draft: Drafts, posed: Pictures, reference: Pictures) -> Tensor:
     return draft.x * (1 - seen) + warp(reference.x * reference.mask, lay)
 
 
+def lit(family: Family, draft: Drafts, posed: Pictures, reference: Pictures) -> Pictures:
+    """The reference with light from the draft's side, as the recipe's Refiner is given it."""
+    shown, other = Surface(reference.x, reference.mask, reference.depth), Surface(draft.x, posed.mask, posed.depth)
+    return replace(reference, x=lit_like(shown, other, **family.view_pipeline.camera))
+
+
 def refined(family: Family, draft: Drafts, posed: Pictures, reference: Pictures, prompts: list[str], **settings: Any
             ) -> Tensor:
     """The draft after the Refiner, (B, 3, H, W) in [-1, 1]; `settings` override the recipe's."""
+    reference = lit(family, draft, posed, reference)
     found: Tensor = family.refiner_pipeline(prompts, draft.x, posed.mask, reference.x, reference.mask,
                                             draft_latents=draft.latents, generator=generators(posed),
                                             output_type="pt", **{**REFINE, **settings}).images

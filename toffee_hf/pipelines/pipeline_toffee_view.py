@@ -28,6 +28,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 REACH = 3                             # latent cells by which an object may grow beyond its known outline when it turns
 ELEVATION = 0.22                      # radians from which the camera is assumed to look down
+LUMINANCE = (0.299, 0.587, 0.114)     # weights of red, green and blue
+DARKEST, RIDGE = 0.05, 0.02           # of a light's fit: added to the luminance, and to the normals' spread
 AXIS_BEHIND_EDGE = 0.05               # of the object's width: how far its axis lies behind its outline
 
 
@@ -62,16 +64,16 @@ def subject_patches(mask_B1HW: Tensor, side: int) -> Tensor:
     return F.adaptive_avg_pool2d(mask_B1HW, side).flatten(1) > 0.05
 
 
-def turned(image_B3HW: Tensor, mask_B1HW: Tensor, depth_B1HW: Tensor, turn_B: Tensor, *, field_of_view: float,
+def turned(image_BKHW: Tensor, mask_B1HW: Tensor, depth_B1HW: Tensor, turn_B: Tensor, *, field_of_view: float,
            nearest: float, farthest: float) -> tuple[Tensor, Tensor]:
-    """The object's visible surface turned about its vertical axis: picture (B, 3, H, W), 0 where nothing is known, and
+    """The object's visible surface turned about its vertical axis: picture (B, K, H, W), 0 where nothing is known, and
     where it is (B, 1, H, W).
 
     depth: inverse distance along the ray, 1 at `nearest` and 0 at `farthest`; turn: radians, NaN leaves the picture
     empty; field_of_view: vertical, in radians. The axis goes through the middle of the object a little behind its
     outline. Points are spread over the pixels at twice the resolution, the nearest ones win.
     """
-    size, half = image_B3HW.shape[-1], math.tan(field_of_view / 2)
+    size, half = image_BKHW.shape[-1], math.tan(field_of_view / 2)
     distance, solid = _solid_distance(mask_B1HW, depth_B1HW, nearest, farthest)
     solid = solid & ~turn_B.isnan()[:, None, None]
     of, row, column = solid.nonzero(as_tuple=True)        # N points, each of one picture
@@ -80,8 +82,8 @@ def turned(image_B3HW: Tensor, mask_B1HW: Tensor, depth_B1HW: Tensor, turn_B: Te
     z = distance[of, row, column] / (across**2 + up**2 + 1).sqrt()
     points = torch.stack([across * z, up * z, -z], -1)
     axes = _axes(distance, solid, line)[of]
-    moved = axes + _about_vertical(points - axes, turn_B.nan_to_num()[of])
-    image = F.interpolate(image_B3HW, scale_factor=2, mode="bilinear", align_corners=False)
+    moved = axes + about_vertical(points - axes, turn_B.nan_to_num()[of])
+    image = F.interpolate(image_BKHW, scale_factor=2, mode="bilinear", align_corners=False)
     return _splat(image[of, :, row, column], of, moved, half, len(image), size)
 
 
@@ -120,19 +122,20 @@ def _axes(distance_BSS: Tensor, solid_BSS: Tensor, line_S: Tensor) -> Tensor:
     return torch.stack(axes)
 
 
-def _about_vertical(points_N3: Tensor, turn_N: Tensor) -> Tensor:
-    """Points relative to an axis, turned about the vertical that a camera looking down by ELEVATION sees, (N, 3)."""
-    x, y, z = points_N3.unbind(-1)
+def about_vertical(points_3: Tensor, turn: Tensor) -> Tensor:
+    """Points (..., 3) relative to an axis, turned by (...) about the vertical that a camera looking down by ELEVATION
+    sees."""
+    x, y, z = points_3.unbind(-1)
     cos_e, sin_e = math.cos(ELEVATION), math.sin(ELEVATION)
     height, out = y * cos_e + z * sin_e, z * cos_e - y * sin_e
-    c, s = turn_N.cos(), turn_N.sin()
+    c, s = turn.cos(), turn.sin()
     x, out = x * c + out * s, out * c - x * s
     return torch.stack([x, height * cos_e - out * sin_e, height * sin_e + out * cos_e], -1)
 
 
-def _splat(colours_N3: Tensor, of_N: Tensor, points_N3: Tensor, half: float, pictures: int, size: int
+def _splat(values_NK: Tensor, of_N: Tensor, points_N3: Tensor, half: float, pictures: int, size: int
            ) -> tuple[Tensor, Tensor]:
-    """Coloured points seen by the camera: pictures (B, 3, size, size), and where there are any (B, 1, size, size)."""
+    """Points seen by the camera: pictures (B, K, size, size), and where there are any (B, 1, size, size)."""
     x, y, z = points_N3.unbind(-1)
     z = (-z).clamp_min(1e-3)
     column = ((x / z / half + 1) / 2 * size - 0.5).round().long()
@@ -141,15 +144,48 @@ def _splat(colours_N3: Tensor, of_N: Tensor, points_N3: Tensor, half: float, pic
     target, near = (of_N * size * size + row * size + column)[within], z[within]
     first = near.new_full((pictures * size * size,), torch.inf).scatter_reduce(0, target, near, "amin")
     front = near < first[target] * 1.02
-    known = torch.cat([colours_N3, torch.ones_like(colours_N3[:, :1])], -1)[within][front]
-    total = known.new_zeros(len(first), 4).index_add(0, target[front], known)
+    known = torch.cat([values_NK, torch.ones_like(values_NK[:, :1])], -1)[within][front]
+    total = known.new_zeros(len(first), known.shape[1]).index_add(0, target[front], known)
     total = total.unflatten(0, (pictures, size, size)).permute(0, 3, 1, 2)
-    covered = (total[:, 3:] > 0).to(total)
-    seen = total[:, :3] / total[:, 3:].clamp_min(1)
+    covered = (total[:, -1:] > 0).to(total)
+    seen = total[:, :-1] / total[:, -1:].clamp_min(1)
     share = F.avg_pool2d(covered, 3, 1, 1)                # pinholes are filled from around them
     hole = (covered == 0) & (share > 0.5)
     seen = torch.where(hole, F.avg_pool2d(seen, 3, 1, 1) / share.clamp_min(1e-6), seen)
     return seen, torch.where(hole, 1.0, covered)
+
+
+def normals(mask_B1HW: Tensor, depth_B1HW: Tensor, *, field_of_view: float, nearest: float, farthest: float) -> Tensor:
+    """Which way the object's surface faces, unit vectors in the camera's frame, (B, 3, H, W); depth as in `turned`."""
+    size, reach = mask_B1HW.shape[-1], max(1, mask_B1HW.shape[-1] // 128)
+    solid = (-F.max_pool2d(-mask_B1HW, 3, 1, 1) > 0.5).to(depth_B1HW)
+    near, share = depth_B1HW * solid, solid
+    for _ in range(2):
+        near, share = (F.avg_pool2d(x, 2 * reach + 1, 1, reach, count_include_pad=False) for x in (near, share))
+    inverse = (near / share.clamp_min(1e-3)).clamp(0, 1) * (1 / nearest - 1 / farthest) + 1 / farthest
+    line = ((torch.arange(size, device=mask_B1HW.device) + 0.5) / size * 2 - 1) * math.tan(field_of_view / 2)
+    across, up = line.expand(size, size), -line[:, None].expand(size, size)
+    rays = torch.stack([across, up, -torch.ones_like(up)]) / (across**2 + up**2 + 1).sqrt()
+    points = F.pad(rays / inverse, (1, 1, 1, 1), mode="replicate")
+    right = points[..., 1:-1, 2:] - points[..., 1:-1, :-2]
+    upwards = points[..., :-2, 1:-1] - points[..., 2:, 1:-1]
+    return F.normalize(torch.linalg.cross(right, upwards, dim=1), dim=1)
+
+
+def light_of(image_B3HW: Tensor, mask_B1HW: Tensor, normals_B3HW: Tensor) -> Tensor:
+    """How the light falls on an object, (B, 3): the change of its log luminance with its normal, by least squares.
+
+    The first order of spherical harmonics (Ramamoorthi and Hanrahan, 2001); paint that does not follow the form falls
+    out of the fit.
+    """
+    weights = image_B3HW.new_tensor(LUMINANCE)[:, None, None]
+    luminance = ((image_B3HW + 1) / 2 * weights).sum(1, keepdim=True)
+    inside = (mask_B1HW > 0.5).to(image_B3HW).flatten(2)
+    area = inside.sum(-1, keepdim=True).clamp_min(1)
+    faces, brightness = normals_B3HW.flatten(2), (luminance + DARKEST).log().flatten(2)
+    faces, brightness = (x - (x * inside).sum(-1, keepdim=True) / area for x in (faces, brightness))
+    spread = (faces * inside) @ faces.mT / area + RIDGE * torch.eye(3, device=faces.device)
+    return torch.linalg.solve(spread, (faces * inside) @ brightness.mT / area)[..., 0]
 
 
 @torch.no_grad()
@@ -175,15 +211,26 @@ def in_space(image_B3HW: Tensor, mask_B1HW: Tensor, depth_B1HW: Tensor | None, t
              ) -> tuple[Tensor, Tensor]:
     """The picture with its object turned in space as far as it was seen, (B, 3, H, W); where that is (B, 1, H, W).
 
-    Where the object was, its surroundings go on. Without depth, or where the turn is NaN, the picture is as it was.
+    The light stays where it was, so the surface is lit as it faces now. Where the object was, its surroundings go on.
+    Without depth, or where the turn is NaN, the picture is as it was.
     """
     if depth_B1HW is None:
         return image_B3HW, torch.zeros_like(mask_B1HW)
-    surface, covered = turned(image_B3HW, mask_B1HW, depth_B1HW, turn_B, **camera)
+    faces = normals(mask_B1HW, depth_B1HW, **camera)
+    both, covered = turned(torch.cat([image_B3HW, faces], 1), mask_B1HW, depth_B1HW, turn_B, **camera)
+    surface = _relit(both[:, :3], F.normalize(both[:, 3:], dim=1), light_of(image_B3HW, mask_B1HW, faces), turn_B)
     gone = F.max_pool2d((mask_B1HW > 0.02).to(image_B3HW), 5, 1, 2)
     picture = image_B3HW * (1 - gone) + surroundings(image_B3HW, gone) * gone
     picture = picture * (1 - covered) + surface * covered
     return torch.where(turn_B.isnan()[:, None, None, None], image_B3HW, picture), covered
+
+
+def _relit(surface_B3HW: Tensor, faced_B3HW: Tensor, light_B3: Tensor, turn_B: Tensor) -> Tensor:
+    """A surface that was turned, under a light that was not; faced: its normals before."""
+    turn = turn_B.nan_to_num()[:, None, None].expand_as(surface_B3HW[:, 0])
+    now = about_vertical(faced_B3HW.movedim(1, -1), turn).movedim(-1, 1)
+    gain = ((now - faced_B3HW) * light_B3[:, :, None, None]).sum(1, keepdim=True).clamp(-1, 1).exp()
+    return ((surface_B3HW + 1) / 2 * gain).clamp(0, 1) * 2 - 1
 
 
 def surroundings(image_B3HW: Tensor, gone_B1HW: Tensor) -> Tensor:

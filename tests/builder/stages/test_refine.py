@@ -5,10 +5,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from builder.stages import pixels
+from builder.stages import as_pictures, pixels
 from builder.stages.draft import Draft
 from builder.stages.refine import Refine, edit_mask
 from tests.builder.stages.conftest import box, noise
+from toffee_hf.perception.light import Surface, lit_like
 
 SETTINGS = {"transfers": (("style", "full"), ("colour", "pattern"), ("texture", "palette")), "strength": 0.6,
             "steps": 2, "top_k": 4, "temperature": 0.05, "threshold": -1.0, "nearness": 1.0, "margin_px": 5,
@@ -17,7 +18,7 @@ SETTINGS = {"transfers": (("style", "full"), ("colour", "pattern"), ("texture", 
 
 def columns(count, **changed):
     made = {"reference": noise(count, 1), "reference_mask": box(count), "posed": noise(count, 2),
-            "posed_mask": box(count), "draft": noise(count, 3),
+            "posed_mask": box(count), "posed_depth": torch.rand(count, 1, 64, 64), "draft": noise(count, 3),
             "draft_latents": torch.randn(count, 4, 8, 8)}  # fmt: skip
     return {**made, **changed}
 
@@ -54,19 +55,25 @@ def test_target_and_source_are_equal_outside_the_mask_in_every_pixel(family, bat
     assert done["target"].dtype == done["mask"].dtype == torch.uint8
 
 
-def test_the_refiner_is_given_what_the_category_transfers(batch, monkeypatch):
+@pytest.mark.parametrize("relight", [False, True])
+def test_the_refiner_is_given_what_the_category_transfers(batch, monkeypatch, relight):
     seen = {}
 
     def pipeline(prompts, draft, mask, reference, reference_mask, **settings):
         seen.update(settings, prompts=prompts, reference=reference)
         return SimpleNamespace(images=torch.zeros(len(prompts), 3, 64, 64))
 
-    family = SimpleNamespace(device="cpu", refiner_pipeline=pipeline)
+    camera = {"field_of_view": 0.6, "nearest": 1.5, "farthest": 9.0}
+    family = SimpleNamespace(device="cpu", refiner_pipeline=pipeline, view_pipeline=SimpleNamespace(camera=camera))
     monkeypatch.setattr("toffee_hf.family.open_family", lambda name: family)
     made = batch("texture", "style", **columns(2))
-    done = Refine(family="unused", **SETTINGS).run(made)
+    done = Refine(family="unused", relight=relight, **SETTINGS).run(made)
     assert seen["transfer"] == ["palette", "full"] and seen["prompts"] == [pair.prompt for pair in made.pairs]
-    assert torch.equal(seen["reference"], pixels(made["posed"], "cpu"))
+    posed, draft, mask = pixels(made["posed"], "cpu"), pixels(made["draft"], "cpu"), made["posed_mask"][:, None] / 255
+    lit = lit_like(Surface(posed, mask, made["posed_depth"]), Surface(draft, mask, made["posed_depth"]), **camera)
+    assert not torch.equal(lit, posed)
+    assert torch.equal(seen["reference"], lit if relight else posed)
+    assert torch.equal(done["given"], as_pictures(lit if relight else posed))
     assert torch.equal(seen["draft_latents"], made["draft_latents"]) and seen["strength"] == 0.6
     middle = done["target"][:, :, 26:38, 26:38]
     assert middle.max() == 0, "inside, the target is the refined picture"

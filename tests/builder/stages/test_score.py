@@ -10,7 +10,7 @@ from tests.builder.stages.conftest import box, noise
 
 def columns(count, **changed):
     made = {"shown": noise(count, 1), "shown_mask": box(count), "target": noise(count, 2), "target_mask": box(count),
-            "posed": noise(count, 1), "posed_mask": box(count),
+            "given": noise(count, 1), "posed_mask": box(count),
             "source": noise(count, 2), "mask": box(count, 16, 48)}
     return {**made, **changed}
 
