@@ -1,6 +1,6 @@
 """Stages 4 and 6: the Refiner gives the draft the subject's details, and the pair is composed.
 
-The subject is given to it as the light of the draft shows it. The target equals the draft outside `mask` in every pixel,
+The subject is given as the light of the draft shows it. The target equals the draft outside `mask` in every pixel,
 so an editing pair's source is the draft itself: the same picture with another thing of the class inside the mask.
 """
 
