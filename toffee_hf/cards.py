@@ -28,7 +28,8 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 OWN_DATA = "toy:train"                # pictures that this repository draws itself
 FOREIGN = "The licence of the pictures it was trained on is not covered by this card."
 OF_A_FOLDER = "        # the folder of the base model"
-DEPTH = "A depth map, `depth=` of `ToffeeViewPipeline`, lets what is visible be turned in space first."
+DEPTH = ("A depth map, `depth=` of `ToffeeViewPipeline`, lets what is visible be turned in space first, and lit as it "
+         "faces then.")
 SETTINGS = {
     "batch_size": "batch of each process", "learning_rate": "learning rate", "size_px": "side of the pictures, px",
     "lora_rank": "LoRA rank (0: every weight)", "precision": "precision", "ema": "moving average of the weights",

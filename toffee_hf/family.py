@@ -17,6 +17,7 @@ from toffee_hf.errors import InputError
 TINY = Path(__file__).parent / "weights" / "tiny"
 MEMBERS = ("vae", "tokenizer", "clip", "unet", "controlnet", "refiner", "view", "dino", "depth", "segmenter",
            "domain", "scheduler")
+CAMERA = {"field_of_view": 0.628, "nearest": 1.5, "farthest": 9.0}     # radians; distances of depth 1 and 0
 SAFE = {"use_safetensors": True}      # of every model that is loaded: a pickle can run anything
 
 
@@ -167,13 +168,18 @@ class Family:
                                          self.scheduler())
         return _quiet(pipeline)
 
+    @property
+    def camera(self) -> dict[str, float]:
+        """What its depth model and its View Generator take for granted, see `ToffeeViewPipeline`."""
+        return dict(CAMERA)
+
     @cached_property
     def view_pipeline(self) -> Any:
         """`ToffeeViewPipeline`."""
         from toffee_hf.pipelines.pipeline_toffee_view import ToffeeViewPipeline
 
         pipeline = ToffeeViewPipeline(self.vae, self.text_encoder, self.tokenizer, self.view_unet, self.dino,
-                                      self.scheduler())
+                                      self.scheduler(), **self.camera)
         return _quiet(pipeline)
 
     def editor_pipeline(self, unet: Any = None) -> Any:

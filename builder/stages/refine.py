@@ -31,7 +31,7 @@ class Refine:
     margin_px: int                              # by which the mask of the edit exceeds the subject
     feather_px: int                             # width of the seam inside the mask
     name: str = "refine"
-    relight: bool = True                        # whether the subject is lit from the draft's side before
+    relight: bool = False                       # light the subject from the draft's side; depth on the camera's scale
     reads: frozenset[str] = frozenset({"posed", "posed_mask", "posed_depth", "draft", "draft_latents"})
     writes: frozenset[str] = frozenset({"given", "target", "mask", "source"})
 
@@ -44,7 +44,7 @@ class Refine:
         draft, mask = pixels(batch["draft"], family.device), plane(batch["posed_mask"], family.device)
         given, depth = pixels(batch["posed"], family.device), batch["posed_depth"].to(family.device)
         if self.relight:
-            given = lit_like(Surface(given, mask, depth), Surface(draft, mask, depth), **family.view_pipeline.camera)
+            given = lit_like(Surface(given, mask, depth), Surface(draft, mask, depth), **family.camera)
         refined = family.refiner_pipeline(
             [pair.prompt for pair in batch.pairs], draft, mask, given, mask,
             transfer=[transfers[pair.category] for pair in batch.pairs], draft_latents=batch["draft_latents"],

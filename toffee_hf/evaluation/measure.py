@@ -126,7 +126,8 @@ def _targets(family: Family, people: list[ToySubject]) -> Values:
 def _ways(family: Family, draft: Drafts, posed: Pictures, reference: Pictures, prompts: list[str]
           ) -> Iterator[tuple[str, Tensor]]:
     yield "reference pasted", pasted(draft, posed, reference)
-    yield "refined", refined(family, draft, posed, reference, prompts)
+    yield "refined", refined(family, draft, posed, reference, prompts, relight=False)
+    yield "lit and refined", refined(family, draft, posed, reference, prompts)
 
 
 def _fidelity(family: Family, name: str, x: Tensor, truth: Pictures, wish: Asked) -> Values:

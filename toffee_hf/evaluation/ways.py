@@ -65,15 +65,16 @@ def pasted(draft: Drafts, posed: Pictures, reference: Pictures) -> Tensor:
 
 
 def lit(family: Family, draft: Drafts, posed: Pictures, reference: Pictures) -> Pictures:
-    """The reference with light from the draft's side, as the recipe's Refiner is given it."""
-    shown, other = Surface(reference.x, reference.mask, reference.depth), Surface(draft.x, posed.mask, posed.depth)
-    return replace(reference, x=lit_like(shown, other, **family.view_pipeline.camera))
+    """The reference with light from the draft's side, by estimated depth, as the recipe's Refiner is given it."""
+    depth, other = estimate_depth(family.depth, torch.cat([reference.x, posed.x])).chunk(2)
+    shown, drawn = Surface(reference.x, reference.mask, depth), Surface(draft.x, posed.mask, other)
+    return replace(reference, x=lit_like(shown, drawn, **family.camera))
 
 
-def refined(family: Family, draft: Drafts, posed: Pictures, reference: Pictures, prompts: list[str], **settings: Any
-            ) -> Tensor:
+def refined(family: Family, draft: Drafts, posed: Pictures, reference: Pictures, prompts: list[str], *,
+            relight: bool = True, **settings: Any) -> Tensor:
     """The draft after the Refiner, (B, 3, H, W) in [-1, 1]; `settings` override the recipe's."""
-    reference = lit(family, draft, posed, reference)
+    reference = lit(family, draft, posed, reference) if relight else reference
     found: Tensor = family.refiner_pipeline(prompts, draft.x, posed.mask, reference.x, reference.mask,
                                             draft_latents=draft.latents, generator=generators(posed),
                                             output_type="pt", **{**REFINE, **settings}).images

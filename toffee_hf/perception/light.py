@@ -27,18 +27,20 @@ class Surface:
 def lit_like(shown: Surface, draft: Surface, **camera: float) -> Tensor:
     """The picture of `shown`, (B, 3, H, W) in [-1, 1], with light from the side from which it comes in `draft`.
 
-    camera: field_of_view, nearest, farthest, see `toffee_hf.pipelines.pipeline_toffee_view.turned`.
+    camera: field_of_view, nearest and farthest, see `toffee_hf.pipelines.pipeline_toffee_view.turned`; depth must be on
+    its scale.
     """
     side = FOLLOWED * light_of(draft.x, draft.mask, normals(draft.mask, draft.depth, **camera))[:, 0]
     return side_lit(shown.x, shown.mask, normals(shown.mask, shown.depth, **camera), side)
 
 
 def side_lit(x_B3HW: Tensor, mask_B1HW: Tensor, normals_B3HW: Tensor, side_B: Tensor) -> Tensor:
-    """Pictures whose light from the side is made `side`, log luminance a unit of the normal; the rest of it stays.
+    """Pictures whose light from the side, log luminance a unit of the normal, is made `side` inside the mask.
 
-    Their brightness stays as well: the mean log gain inside the mask is 0.
+    The rest of the light stays, and so does brightness: the mean log gain inside the mask is 0.
     """
     change = side_B - light_of(x_B3HW, mask_B1HW, normals_B3HW)[:, 0]
     gain = change[:, None, None, None] * normals_B3HW[:, :1]
     mean = (gain * mask_B1HW).sum((1, 2, 3), keepdim=True) / mask_B1HW.sum((1, 2, 3), keepdim=True).clamp_min(1)
-    return ((x_B3HW + 1) / 2 * (gain - mean).clamp(-1, 1).exp()).clamp(0, 1) * 2 - 1
+    lit = ((x_B3HW + 1) / 2 * (gain - mean).clamp(-1, 1).exp()).clamp(0, 1) * 2 - 1
+    return x_B3HW.lerp(lit, mask_B1HW)

@@ -1,7 +1,7 @@
 """The View Generator: another view of an object, from one picture of it. Imports nothing of Toffee.
 
 Where depth and turn are known, the object's pixels are turned in space first, which settles most of the new view; the
-denoiser draws what was hidden and the light.
+denoiser draws what was hidden, and shadows.
 Shape suffixes: B batch, C latent channels, F features of a patch, P patches, H, W pixels, h, w latent cells.
 Source of the idea: Toffee, arXiv 2406.09305, section 3.
 """
@@ -82,7 +82,7 @@ def turned(image_BKHW: Tensor, mask_B1HW: Tensor, depth_B1HW: Tensor, turn_B: Te
     z = distance[of, row, column] / (across**2 + up**2 + 1).sqrt()
     points = torch.stack([across * z, up * z, -z], -1)
     axes = _axes(distance, solid, line)[of]
-    moved = axes + about_vertical(points - axes, turn_B.nan_to_num()[of])
+    moved = axes + _about_vertical(points - axes, turn_B.nan_to_num()[of])
     image = F.interpolate(image_BKHW, scale_factor=2, mode="bilinear", align_corners=False)
     return _splat(image[of, :, row, column], of, moved, half, len(image), size)
 
@@ -122,7 +122,7 @@ def _axes(distance_BSS: Tensor, solid_BSS: Tensor, line_S: Tensor) -> Tensor:
     return torch.stack(axes)
 
 
-def about_vertical(points_3: Tensor, turn: Tensor) -> Tensor:
+def _about_vertical(points_3: Tensor, turn: Tensor) -> Tensor:
     """Points (..., 3) relative to an axis, turned by (...) about the vertical that a camera looking down by ELEVATION
     sees."""
     x, y, z = points_3.unbind(-1)
@@ -131,6 +131,11 @@ def about_vertical(points_3: Tensor, turn: Tensor) -> Tensor:
     c, s = turn.cos(), turn.sin()
     x, out = x * c + out * s, out * c - x * s
     return torch.stack([x, height * cos_e - out * sin_e, height * sin_e + out * cos_e], -1)
+
+
+def turned_normals(normals_B3HW: Tensor, turn_B: Tensor) -> Tensor:
+    """Where the points of a surface face after a turn in radians, (B, 3, H, W); NaN is no turn."""
+    return _about_vertical(normals_B3HW.movedim(1, -1), turn_B.nan_to_num()[:, None, None]).movedim(-1, 1)
 
 
 def _splat(values_NK: Tensor, of_N: Tensor, points_N3: Tensor, half: float, pictures: int, size: int
@@ -156,31 +161,36 @@ def _splat(values_NK: Tensor, of_N: Tensor, points_N3: Tensor, half: float, pict
 
 
 def normals(mask_B1HW: Tensor, depth_B1HW: Tensor, *, field_of_view: float, nearest: float, farthest: float) -> Tensor:
-    """Which way the object's surface faces, unit vectors in the camera's frame, (B, 3, H, W); depth as in `turned`."""
+    """Which way the object's surface faces, unit vectors in the camera's frame, (B, 3, H, W); 0 where no depth is known.
+
+    depth: as in `turned`.
+    """
     size, reach = mask_B1HW.shape[-1], max(1, mask_B1HW.shape[-1] // 128)
     solid = (-F.max_pool2d(-mask_B1HW, 3, 1, 1) > 0.5).to(depth_B1HW)
     near, share = depth_B1HW * solid, solid
     for _ in range(2):
         near, share = (F.avg_pool2d(x, 2 * reach + 1, 1, reach, count_include_pad=False) for x in (near, share))
-    inverse = (near / share.clamp_min(1e-3)).clamp(0, 1) * (1 / nearest - 1 / farthest) + 1 / farthest
-    line = ((torch.arange(size, device=mask_B1HW.device) + 0.5) / size * 2 - 1) * math.tan(field_of_view / 2)
+    inverse = (near / share.clamp_min(1e-6)).clamp(0, 1) * (1 / nearest - 1 / farthest) + 1 / farthest
+    line = ((torch.arange(size, device=inverse.device, dtype=inverse.dtype) + 0.5) / size * 2 - 1)
+    line = line * math.tan(field_of_view / 2)
     across, up = line.expand(size, size), -line[:, None].expand(size, size)
     rays = torch.stack([across, up, -torch.ones_like(up)]) / (across**2 + up**2 + 1).sqrt()
     points = F.pad(rays / inverse, (1, 1, 1, 1), mode="replicate")
     right = points[..., 1:-1, 2:] - points[..., 1:-1, :-2]
     upwards = points[..., :-2, 1:-1] - points[..., 2:, 1:-1]
-    return F.normalize(torch.linalg.cross(right, upwards, dim=1), dim=1)
+    return F.normalize(torch.linalg.cross(right, upwards, dim=1), dim=1) * (share > 0)
 
 
 def light_of(image_B3HW: Tensor, mask_B1HW: Tensor, normals_B3HW: Tensor) -> Tensor:
     """How the light falls on an object, (B, 3): the change of its log luminance with its normal, by least squares.
+    float32.
 
     The first order of spherical harmonics (Ramamoorthi and Hanrahan, 2001); paint that does not follow the form falls
     out of the fit.
     """
     weights = image_B3HW.new_tensor(LUMINANCE)[:, None, None]
     luminance = ((image_B3HW + 1) / 2 * weights).sum(1, keepdim=True)
-    inside = (mask_B1HW > 0.5).to(image_B3HW).flatten(2)
+    inside = ((mask_B1HW > 0.5) & normals_B3HW.any(1, keepdim=True)).to(image_B3HW).flatten(2)
     area = inside.sum(-1, keepdim=True).clamp_min(1)
     faces, brightness = normals_B3HW.flatten(2), (luminance + DARKEST).log().flatten(2)
     faces, brightness = (x - (x * inside).sum(-1, keepdim=True) / area for x in (faces, brightness))
@@ -216,21 +226,23 @@ def in_space(image_B3HW: Tensor, mask_B1HW: Tensor, depth_B1HW: Tensor | None, t
     """
     if depth_B1HW is None:
         return image_B3HW, torch.zeros_like(mask_B1HW)
+    given, (image_B3HW, mask_B1HW, depth_B1HW, turn_B) = image_B3HW, (
+        x.float() for x in (image_B3HW, mask_B1HW, depth_B1HW, turn_B))
     faces = normals(mask_B1HW, depth_B1HW, **camera)
-    both, covered = turned(torch.cat([image_B3HW, faces], 1), mask_B1HW, depth_B1HW, turn_B, **camera)
-    surface = _relit(both[:, :3], F.normalize(both[:, 3:], dim=1), light_of(image_B3HW, mask_B1HW, faces), turn_B)
+    lit = _lit_as_turned(image_B3HW, faces, light_of(image_B3HW, mask_B1HW, faces), turn_B)
+    surface, covered = turned(lit, mask_B1HW, depth_B1HW, turn_B, **camera)
     gone = F.max_pool2d((mask_B1HW > 0.02).to(image_B3HW), 5, 1, 2)
     picture = image_B3HW * (1 - gone) + surroundings(image_B3HW, gone) * gone
     picture = picture * (1 - covered) + surface * covered
-    return torch.where(turn_B.isnan()[:, None, None, None], image_B3HW, picture), covered
+    picture = torch.where(turn_B.isnan()[:, None, None, None], image_B3HW, picture)
+    return picture.to(given), covered.to(given)
 
 
-def _relit(surface_B3HW: Tensor, faced_B3HW: Tensor, light_B3: Tensor, turn_B: Tensor) -> Tensor:
-    """A surface that was turned, under a light that was not; faced: its normals before."""
-    turn = turn_B.nan_to_num()[:, None, None].expand_as(surface_B3HW[:, 0])
-    now = about_vertical(faced_B3HW.movedim(1, -1), turn).movedim(-1, 1)
-    gain = ((now - faced_B3HW) * light_B3[:, :, None, None]).sum(1, keepdim=True).clamp(-1, 1).exp()
-    return ((surface_B3HW + 1) / 2 * gain).clamp(0, 1) * 2 - 1
+def _lit_as_turned(image_B3HW: Tensor, normals_B3HW: Tensor, light_B3: Tensor, turn_B: Tensor) -> Tensor:
+    """A picture whose every point is as bright as it will be once it has turned, under a light that stays."""
+    change = turned_normals(normals_B3HW, turn_B) - normals_B3HW
+    gain = (change * light_B3[:, :, None, None]).sum(1, keepdim=True).clamp(-1, 1).exp()
+    return ((image_B3HW + 1) / 2 * gain).clamp(0, 1) * 2 - 1
 
 
 def surroundings(image_B3HW: Tensor, gone_B1HW: Tensor) -> Tensor:

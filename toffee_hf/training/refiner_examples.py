@@ -1,9 +1,9 @@
 """Self-supervised examples for the Refiner, made from single pictures with a mask.
 
 The picture is the target. Its *draft* keeps layout, light and surroundings but has wrong details, or, better, is what
-the text-to-image model made of the picture's own caption and depth; its *reference* is an
-altered copy (moved, relit, without the style) whose patch features say how the subject looks. What may be trusted of
-the reference depends on the transfer: `full` everything, `pattern` its design without colour, `palette` its colours
+the text-to-image model made of the picture's own caption and depth; its *reference* is an altered copy (moved, relit,
+without the style, mostly lit from the draft's side) whose patch features say how the subject looks. What may be trusted
+of the reference depends on the transfer: `full` everything, `pattern` its design without colour, `palette` its colours
 only.
 """
 
@@ -29,7 +29,7 @@ from toffee_hf.pipelines.pipeline_toffee_refiner import (
     mask_box,
     warp,
 )
-from toffee_hf.pipelines.pipeline_toffee_view import about_vertical, light_of, normals, turned
+from toffee_hf.pipelines.pipeline_toffee_view import light_of, normals, turned, turned_normals
 from toffee_hf.toy.render import FARTHEST, FIELD_OF_VIEW, NEAREST
 from toffee_hf.training.pool import Pool
 
@@ -113,7 +113,7 @@ def examples_of(shown: Shown, clean: Tensor, encode: Callable[[Tensor], Tensor],
 def altered(photo: Tensor, mask: Tensor, depth: Tensor | None, generator: torch.Generator
             ) -> tuple[Tensor, Tensor, Tensor]:
     """The subject on grey, relit and moved, then laid back by the boxes of the masks: (B, 3, H, W), (B, 1, H, W), and
-    the normals of its surface, (B, 3, H, W).
+    the normals of its surface, (B, 3, H, W), 0 without depth.
 
     Of those that move at all, most are also turned in space by their depth, which hides a part of them; without depth
     they are neither turned nor shaded. The light changes as much as it does between scenes: about 19 dB in the median
@@ -146,7 +146,7 @@ def _seen_turned(photo: Tensor, faces: Tensor, mask: Tensor, depth: Tensor, turn
     are where that is NaN."""
     surface, covered = turned(torch.cat([photo, faces], 1), mask, depth, turn, **CAMERA)
     photo_turned, faces_turned = surface.split([3, 3], 1)
-    faces_turned = about_vertical(faces_turned.movedim(1, -1), turn.nan_to_num()[:, None, None]).movedim(-1, 1)
+    faces_turned = turned_normals(F.normalize(faces_turned, dim=1), turn)
     as_is = turn.isnan()[:, None, None, None]
     return (torch.where(as_is, photo, photo_turned), torch.where(as_is, faces, faces_turned),
             torch.where(as_is, mask, covered))

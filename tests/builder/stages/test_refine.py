@@ -64,7 +64,7 @@ def test_the_refiner_is_given_what_the_category_transfers(batch, monkeypatch, re
         return SimpleNamespace(images=torch.zeros(len(prompts), 3, 64, 64))
 
     camera = {"field_of_view": 0.6, "nearest": 1.5, "farthest": 9.0}
-    family = SimpleNamespace(device="cpu", refiner_pipeline=pipeline, view_pipeline=SimpleNamespace(camera=camera))
+    family = SimpleNamespace(device="cpu", refiner_pipeline=pipeline, camera=camera)
     monkeypatch.setattr("toffee_hf.family.open_family", lambda name: family)
     made = batch("texture", "style", **columns(2))
     done = Refine(family="unused", relight=relight, **SETTINGS).run(made)

@@ -27,6 +27,8 @@ def test_a_ball_takes_the_side_that_is_wanted_and_keeps_its_brightness(wanted):
     assert (light[:, 1:] - light_of(shown.x, shown.mask, facing)[:, 1:]).abs().max() < 0.02
     log = [(((x + 1) / 2).log() * shown.mask).sum((1, 2, 3)) / shown.mask.sum((1, 2, 3)) for x in (shown.x, found)]
     assert (log[0] - log[1]).abs().max() < 0.02
+    off = (shown.mask == 0).expand_as(found)
+    assert torch.equal(found[off], shown.x[off]), "what is around it stays"
 
 
 def test_a_part_of_a_drafts_side_is_followed():
