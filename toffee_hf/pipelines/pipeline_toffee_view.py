@@ -161,7 +161,7 @@ def _splat(values_NK: Tensor, of_N: Tensor, points_N3: Tensor, half: float, pict
 
 
 def normals(mask_B1HW: Tensor, depth_B1HW: Tensor, *, field_of_view: float, nearest: float, farthest: float) -> Tensor:
-    """Which way the object's surface faces, unit vectors in the camera's frame, (B, 3, H, W); 0 where no depth is known.
+    """Which way the object's surface faces, unit vectors of the camera, (B, 3, H, W); 0 where no depth is known.
 
     depth: as in `turned`.
     """

@@ -89,7 +89,8 @@ def test_a_draft_follows_its_pair_and_not_its_neighbours(family, batch):
     stage = Draft(family=family, steps=2, guidance=3.0)
     done = stage.run(made)
     assert done["draft"].shape == (2, 3, 64, 64) and done["draft"].dtype == torch.uint8
-    assert done["draft_latents"].shape == (2, 4, 8, 8)
+    assert done["draft_latents"].shape == (2, 4, 8, 8) and done["posed_depth"].shape == (2, 1, 64, 64)
+    assert not torch.equal(*done["posed_depth"]), "each its own"
     alone = stage.run(made.select([1]))
     assert (alone["draft_latents"][0] - done["draft_latents"][1]).abs().max() < 1e-3
     assert torch.equal(stage.run(made)["draft"], done["draft"])

@@ -5,7 +5,7 @@ import torch
 
 from toffee_hf.evaluation import ways
 from toffee_hf.evaluation.heldout import Pictures, references, subjects
-from toffee_hf.evaluation.ways import Drafts, drafts, generators, pasted, refined, text_to_image, through_autoencoder
+from toffee_hf.evaluation.ways import Drafts, drafts, generators, lit, pasted, refined, text_to_image, through_autoencoder
 from toffee_hf.evaluation.ways import views as new_views
 from toffee_hf.toy.world import ToySubject
 
@@ -93,6 +93,10 @@ def test_refining_starts_from_the_drafts_latents_and_settings_override_the_recip
     assert torch.equal(found, refined(family, draft, one, one, PROMPTS[:1]))
     assert not torch.equal(found, refined(family, draft, one, one, PROMPTS[:1], strength=0.2))
     assert not torch.equal(found, refined(family, Drafts(draft.x, z + 1), one, one, PROMPTS[:1]))
+    own = refined(family, draft, one, one, PROMPTS[:1], relight=False)
+    under = lit(family, draft, one, one)
+    assert not torch.equal(found, own) and not torch.equal(under.x, one.x)
+    assert torch.equal(found, refined(family, draft, one, under, PROMPTS[:1], relight=False))
 
 
 @torch.no_grad()
