@@ -5,7 +5,16 @@ import torch
 
 from toffee_hf.evaluation import ways
 from toffee_hf.evaluation.heldout import Pictures, references, subjects
-from toffee_hf.evaluation.ways import Drafts, drafts, generators, lit, pasted, refined, text_to_image, through_autoencoder
+from toffee_hf.evaluation.ways import (
+    Drafts,
+    drafts,
+    generators,
+    lit,
+    pasted,
+    refined,
+    text_to_image,
+    through_autoencoder,
+)
 from toffee_hf.evaluation.ways import views as new_views
 from toffee_hf.toy.world import ToySubject
 
