@@ -34,7 +34,7 @@ def tiny() -> Recipe:
             Refine(family="tiny", transfers=(("background", "full"), ("style", "full"), ("pose", "full"),
                                            ("colour", "pattern"), ("texture", "palette")),
                    strength=0.8, steps=1, top_k=4, temperature=0.05, threshold=-1.0, nearness=1.0, margin_px=5,
-                   feather_px=3, relight=True),
+                   feather_px=3, surfaces=(("background", 0.5), ("pose", 0.5)), relight=True),
             TargetMask(family="tiny"),
             Score(family="tiny"),
         ),

@@ -31,6 +31,7 @@ class Refine:
     margin_px: int                              # by which the mask of the edit exceeds the subject
     feather_px: int                             # width of the seam inside the mask
     name: str = "refine"
+    surfaces: tuple[tuple[str, float], ...] = ()  # category, part of the target that shows the subject's own pixels
     relight: bool = False                       # light the subject from the draft's side; depth on the camera's scale
     reads: frozenset[str] = frozenset({"posed", "posed_mask", "posed_depth", "draft", "draft_latents"})
     writes: frozenset[str] = frozenset({"given", "target", "mask", "source"})
@@ -40,14 +41,15 @@ class Refine:
         from toffee_hf.perception.light import Surface, lit_like
 
         family = open_family(self.family)
-        transfers = dict(self.transfers)
+        transfers, surfaces = dict(self.transfers), dict(self.surfaces)
         draft, mask = pixels(batch["draft"], family.device), plane(batch["posed_mask"], family.device)
         given, depth = pixels(batch["posed"], family.device), batch["posed_depth"].to(family.device)
         if self.relight:
             given = lit_like(Surface(given, mask, depth), Surface(draft, mask, depth), **family.camera)
         refined = family.refiner_pipeline(
             [pair.prompt for pair in batch.pairs], draft, mask, given, mask,
-            transfer=[transfers[pair.category] for pair in batch.pairs], draft_latents=batch["draft_latents"],
+            transfer=[transfers[pair.category] for pair in batch.pairs],
+            surface=[surfaces.get(pair.category, 0.0) for pair in batch.pairs], draft_latents=batch["draft_latents"],
             strength=self.strength, num_inference_steps=self.steps, top_k=self.top_k, temperature=self.temperature,
             threshold=self.threshold, nearness=self.nearness, generator=batch.generators(self.name),
             output_type="pt").images * 2 - 1

@@ -21,7 +21,16 @@ from toffee_hf.evaluation.heldout import (
     subjects,
     turned_by,
 )
-from toffee_hf.evaluation.ways import Drafts, drafts, pasted, refined, text_to_image, through_autoencoder, views
+from toffee_hf.evaluation.ways import (
+    Drafts,
+    as_built,
+    drafts,
+    pasted,
+    refined,
+    text_to_image,
+    through_autoencoder,
+    views,
+)
 from toffee_hf.family import Family
 from toffee_hf.perception.depth import estimate_depth
 from toffee_hf.perception.masks import subject_masks
@@ -116,18 +125,18 @@ def _targets(family: Family, people: list[ToySubject]) -> Values:
         depth = estimate_depth(family.depth, draft.x)
         found[f"ControlNet, {kind} prompts: depth correlation in the mask"] = correlation(depth, same.depth, same.mask)
         for pose, reference in (("same pose", same), ("jittered", moved)):
-            for way, x in _ways(family, draft, same, reference, wish.prompts):
+            for way, x in _ways(family, draft, same, reference, wish):
                 found |= _fidelity(family, f"{kind} prompts, {pose}: {way}", x, truth, wish)
         for way, x in (("draft", draft.x), ("truth through the autoencoder", through_autoencoder(family, truth.x))):
             found |= _fidelity(family, f"{kind} prompts: {way}", x, truth, wish)
     return found
 
 
-def _ways(family: Family, draft: Drafts, posed: Pictures, reference: Pictures, prompts: list[str]
+def _ways(family: Family, draft: Drafts, posed: Pictures, reference: Pictures, wish: Asked
           ) -> Iterator[tuple[str, Tensor]]:
     yield "reference pasted", pasted(draft, posed, reference)
-    yield "refined", refined(family, draft, posed, reference, prompts, relight=False)
-    yield "lit and refined", refined(family, draft, posed, reference, prompts)
+    yield "refined", refined(family, draft, posed, reference, wish.prompts)
+    yield "refined as built", refined(family, draft, posed, reference, wish.prompts, **as_built(wish))
 
 
 def _fidelity(family: Family, name: str, x: Tensor, truth: Pictures, wish: Asked) -> Values:

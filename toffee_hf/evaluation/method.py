@@ -20,7 +20,7 @@ from toffee_hf.evaluation.dreambooth import Tuning, dreambooth
 from toffee_hf.evaluation.figures import psnr_inside, ssim_inside
 from toffee_hf.evaluation.heldout import Asked, Pictures, asked, jittered, pictures, references, subjects, turned_by
 from toffee_hf.evaluation.measure import BATCH, VIEW_TURN
-from toffee_hf.evaluation.ways import Drafts, drafts, lit, pasted, refined, through_autoencoder, views
+from toffee_hf.evaluation.ways import Drafts, as_built, drafts, lit, pasted, refined, through_autoencoder, views
 from toffee_hf.family import Family
 from toffee_hf.perception import similarity
 from toffee_hf.perception.depth import estimate_depth
@@ -165,7 +165,7 @@ def ways(family: Family, task: Task, draft: Drafts, draft_s: float) -> Iterator[
         relit, relit_s = _timed(relight)
         yield Made(way, relit, (before + relit_s) / count, _laid_mask(posed, source))
     transfer = TRANSFERS.get(task.kind, "full")
-    target, refine_s = _timed(lambda: refined(family, draft, posed, source, prompts, transfer=transfer))
+    target, refine_s = _timed(lambda: refined(family, draft, posed, source, prompts, **as_built(task.wish, transfer)))
     yield Made("Refiner", target, (before + refine_s) / count)
     yield from _truths(family, task.truth)
 

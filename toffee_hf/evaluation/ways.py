@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from toffee_hf.evaluation.heldout import Pictures
+from toffee_hf.evaluation.heldout import Asked, Pictures
 from toffee_hf.family import Family
 from toffee_hf.perception.depth import control_picture, estimate_depth
 from toffee_hf.perception.light import Surface, lit_like
@@ -18,6 +18,7 @@ from toffee_hf.pipelines.pipeline_toffee_refiner import box_to_box, mask_box, wa
 DRAFT_STEPS, DRAFT_GUIDANCE = 12, 2.0
 BY_TEXT = {"num_inference_steps": DRAFT_STEPS, "guidance_scale": 5.0, "guidance_rescale": 0.7}     # docs/log.md
 REFINE = {"strength": 0.8, "num_inference_steps": 1}
+SURFACE = 0.5                         # of photographs, as in the recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +73,20 @@ def lit(family: Family, draft: Drafts, posed: Pictures, reference: Pictures) -> 
 
 
 def refined(family: Family, draft: Drafts, posed: Pictures, reference: Pictures, prompts: list[str], *,
-            relight: bool = True, **settings: Any) -> Tensor:
-    """The draft after the Refiner, (B, 3, H, W) in [-1, 1]; `settings` override the recipe's."""
+            relight: bool = False, **settings: Any) -> Tensor:
+    """The draft after the Refiner, (B, 3, H, W) in [-1, 1]; `settings` of its pipeline beside REFINE."""
     reference = lit(family, draft, posed, reference) if relight else reference
     found: Tensor = family.refiner_pipeline(prompts, draft.x, posed.mask, reference.x, reference.mask,
                                             draft_latents=draft.latents, generator=generators(posed),
                                             output_type="pt", **{**REFINE, **settings}).images
     return found * 2 - 1
+
+
+def as_built(wish: Asked, transfer: str = "full") -> dict[str, Any]:
+    """What the recipe adds to the Refiner: the draft's light, and of a photograph a part of the reference's pixels."""
+    whole = transfer == "full"
+    return {"relight": True, "transfer": transfer,
+            "surface": [SURFACE if whole and shot.style == "photo" else 0.0 for shot in wish.shots]}
 
 
 def views(family: Family, shown: Pictures, turns: list[float], *, in_space: bool = True, **settings: Any) -> Tensor:

@@ -29,6 +29,7 @@ TRANSFERS: tuple[Transfer, ...] = ("full", "pattern", "palette")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 LUMINANCE = (0.299, 0.587, 0.114)
+INSIDE = 0.9                          # of a mask, where a pixel is the subject's alone
 BLUR_PX = 12                          # of the palette transfer, in a picture of 128 pixels
 
 
@@ -137,6 +138,19 @@ def _moved(grid_BFhw: Tensor, weights_BPQ: Tensor) -> Tensor:
     return (weights_BPQ.to(cells) @ cells).transpose(1, 2).unflatten(2, tuple(grid_BFhw.shape[-2:]))
 
 
+def laid(mask_B1HW: Tensor, reference_B3HW: Tensor, reference_mask_B1HW: Tensor) -> tuple[Tensor, Tensor]:
+    """The reference's subject where the draft's is, by the boxes of their masks, (B, 3, H, W), and its mask there."""
+    lay = box_to_box(mask_box(mask_B1HW), mask_box(reference_mask_B1HW))
+    return warp(reference_B3HW * reference_mask_B1HW, lay), warp(reference_mask_B1HW, lay)
+
+
+def inner(covered_B1HW: Tensor) -> Tensor:
+    """How far inside a region each pixel lies, from 0 at its border to 1 a few pixels from it, (B, 1, H, W)."""
+    reach = max(1, covered_B1HW.shape[-1] // 64)
+    core = -F.max_pool2d(-covered_B1HW, 2 * reach + 1, 1, reach)
+    return F.avg_pool2d(core, 2 * reach + 1, 1, reach) * covered_B1HW
+
+
 @torch.no_grad()
 def text_condition(models: Sequence[tuple[Any, Any]], prompts: Sequence[str], size_px: int
                    ) -> tuple[Tensor, dict[str, Tensor] | None]:
@@ -191,7 +205,7 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
                        cutout: bool = True) -> tuple[Tensor, Tensor, Tensor]:
         """The reference as the draft needs it: appearance (B, F, h, w), latents (B, C, h, w), known (B, 1, h, w)."""
         lay = box_to_box(mask_box(mask_B1HW), mask_box(reference_mask_B1HW))
-        reference, seen = warp(reference_B3HW * reference_mask_B1HW, lay), warp(reference_mask_B1HW, lay)
+        reference, seen = laid(mask_B1HW, reference_B3HW, reference_mask_B1HW)
         given = limited(reference, seen, transfer_B) * seen
         latents = self._latents(draft_B3HW * (1 - seen) + given)
         match = (draft_B3HW * mask_B1HW, reference) if cutout else (draft_B3HW, warp(reference_B3HW, lay))
@@ -217,7 +231,7 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
     def __call__(self, prompt: str | Sequence[str], draft: Tensor, draft_mask: Tensor, reference: Tensor,
                  reference_mask: Tensor, transfer: Transfer | Sequence[Transfer] = "full", strength: float = 0.6,
                  num_inference_steps: int = 4, top_k: int = 4, temperature: float = 0.05, threshold: float = -1.0,
-                 nearness: float = 1.0, cutout: bool = True,
+                 nearness: float = 1.0, cutout: bool = True, surface: float | Sequence[float] = 0.0,
                  generator: torch.Generator | list[torch.Generator] | None = None,
                  draft_latents: Tensor | None = None, output_type: str = "pil", return_dict: bool = True
                  ) -> ImagePipelineOutput | tuple[Any]:
@@ -226,13 +240,18 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
         draft, reference: (B, 3, H, W) in [-1, 1]; draft_mask, reference_mask: (B, 1, H, W) in [0, 1]; transfer: what
         the subject gives, one for all or one each; strength: how far the draft is noised, in (0, 1]; threshold: cosine
         in [-1, 1] under which a patch keeps what the draft has; cutout: match subjects cut out, or whole pictures;
-        draft_latents: (B, C, h, w), saves encoding; output_type: pil, np, pt or latent. Raises ValueError for a
-        strength, a number of steps or a transfer that is not among these.
+        surface: part of the refined subject, in [0, 1], that gives way to the reference's own, sharper pixels, as the
+        boxes of the masks lay them, one for all or one each: for photographs in the draft's pose; draft_latents:
+        (B, C, h, w), saves encoding; output_type: pil, np, pt, or latent, which has nothing of the surface. Raises
+        ValueError for a strength, a number of steps, a surface or a transfer that is not among these.
         """
         if not 0 < strength <= 1 or num_inference_steps < 1:
             raise ValueError("strength must be in (0, 1] and num_inference_steps >= 1, "
                              f"got {strength}, {num_inference_steps}")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        surfaces = torch.tensor([surface] * len(prompts) if isinstance(surface, int | float) else list(surface))
+        if len(surfaces) != len(prompts) or not ((surfaces >= 0) & (surfaces <= 1)).all():
+            raise ValueError(f"surface must be in [0, 1], one for all or one for each of {len(prompts)}, got {surface}")
         transfers = [transfer] * len(prompts) if isinstance(transfer, str) else list(transfer)
         device = self._execution_device
         kinds = torch.tensor([TRANSFERS.index(name) for name in transfers], device=device)
@@ -246,6 +265,9 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
         images: Any = refined
         if output_type != "latent":
             decoded = self.vae.decode(refined / self.vae.config.scaling_factor, return_dict=False)[0]
+            subject, seen = laid(draft_mask, reference, reference_mask)
+            deep = inner(((seen > INSIDE) & (draft_mask > INSIDE)).to(decoded))
+            decoded = decoded.lerp(subject.to(decoded), surfaces.to(decoded)[:, None, None, None] * deep)
             images = self.image_processor.postprocess(decoded, output_type=output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)

@@ -245,6 +245,13 @@ def _lit_as_turned(image_B3HW: Tensor, normals_B3HW: Tensor, light_B3: Tensor, t
     return ((image_B3HW + 1) / 2 * gain).clamp(0, 1) * 2 - 1
 
 
+def inner(covered_B1HW: Tensor) -> Tensor:
+    """How far inside a region each pixel lies, from 0 at its border to 1 a few pixels from it, (B, 1, H, W)."""
+    reach = max(1, covered_B1HW.shape[-1] // 64)
+    core = -F.max_pool2d(-covered_B1HW, 2 * reach + 1, 1, reach)
+    return F.avg_pool2d(core, 2 * reach + 1, 1, reach) * covered_B1HW
+
+
 def surroundings(image_B3HW: Tensor, gone_B1HW: Tensor) -> Tensor:
     """What lies around a hole, drawn into it from coarse to fine, (B, 3, H, W)."""
     rest = 1 - gone_B1HW
@@ -293,17 +300,20 @@ class ToffeeViewPipeline(DiffusionPipeline):
     def __call__(self, prompt: str | Sequence[str], image: Tensor, mask: Tensor,
                  turn: Sequence[float] | Tensor | None = None, depth: Tensor | None = None, strength: float = 0.9,
                  num_inference_steps: int = 1, generator: torch.Generator | list[torch.Generator] | None = None,
-                 output_type: str = "pil", return_dict: bool = True) -> ImagePipelineOutput | tuple[Any]:
+                 surface: float = 0.6, output_type: str = "pil", return_dict: bool = True
+                 ) -> ImagePipelineOutput | tuple[Any]:
         """New views of B objects.
 
         image: (B, 3, H, W) in [-1, 1]; mask: (B, 1, H, W) in [0, 1], the object; turn: radians about the vertical axis
         from the shown view to the wanted one, NaN or None to leave it open; depth: (B, 1, H, W) in [0, 1], of `image`,
         see `turned`; without it nothing is turned in space, and the denoiser goes by the patches alone; strength: how
-        far the known view is noised at the start, in (0, 1], else ValueError. output_type: pil, np, pt or latent.
-        Surroundings beyond the object's reach stay as they are.
+        far the known view is noised at the start, in (0, 1]; surface: part of what is drawn, in [0, 1], that gives way
+        to the sharper pixels of the turned surface, where there are any; output_type: pil, np, pt, or latent, which has
+        nothing of these pixels. Surroundings beyond the object's reach stay as they are. Raises ValueError.
         """
-        if not 0 < strength <= 1 or num_inference_steps < 1:
-            raise ValueError(f"strength must be in (0, 1], num_inference_steps >= 1: {strength}, {num_inference_steps}")
+        if not 0 < strength <= 1 or num_inference_steps < 1 or not 0 <= surface <= 1:
+            raise ValueError("strength must be in (0, 1], num_inference_steps >= 1 and surface in [0, 1]: "
+                             f"{strength}, {num_inference_steps}, {surface}")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         turns = torch.full((len(prompts),), torch.nan) if turn is None else torch.as_tensor(turn, dtype=torch.float32)
         turns = turns.to(image)
@@ -320,6 +330,7 @@ class ToffeeViewPipeline(DiffusionPipeline):
         images: Any = found
         if output_type != "latent":
             decoded = self.vae.decode(found / self.vae.config.scaling_factor, return_dict=False)[0]
+            decoded = decoded.lerp(moved, surface * inner(covered))
             images = self.image_processor.postprocess(decoded, output_type=output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)

@@ -102,10 +102,10 @@ def test_refining_starts_from_the_drafts_latents_and_settings_override_the_recip
     assert torch.equal(found, refined(family, draft, one, one, PROMPTS[:1]))
     assert not torch.equal(found, refined(family, draft, one, one, PROMPTS[:1], strength=0.2))
     assert not torch.equal(found, refined(family, Drafts(draft.x, z + 1), one, one, PROMPTS[:1]))
-    own = refined(family, draft, one, one, PROMPTS[:1], relight=False)
+    relit = refined(family, draft, one, one, PROMPTS[:1], relight=True)
     under = lit(family, draft, one, one)
-    assert not torch.equal(found, own) and not torch.equal(under.x, one.x)
-    assert torch.equal(found, refined(family, draft, one, under, PROMPTS[:1], relight=False))
+    assert not torch.equal(found, relit) and not torch.equal(under.x, one.x)
+    assert torch.equal(relit, refined(family, draft, one, under, PROMPTS[:1]))
 
 
 @torch.no_grad()

@@ -183,3 +183,19 @@ def test_saved_and_loaded_it_is_the_same(family, refine, picture, mask, tmp_path
     family.refiner_pipeline.save_pretrained(tmp_path)
     assert (tmp_path / "model_index.json").exists()
     assert {p.name for p in tmp_path.iterdir()} >= {"vae", "unet", "encoder", "text_encoder", "tokenizer", "scheduler"}
+
+
+def test_the_references_own_pixels_show_where_they_are_asked_for(refine):
+    drawn, all_of_it, one = (refine(surface=s, output_type="pt") for s in (0.0, 1.0, [1.0, 0.0]))
+    changed = (all_of_it - drawn).abs().sum(1) > 1e-6
+    assert changed.any((1, 2)).all() and changed.float().mean() < 0.9, "inside the subject alone"
+    assert torch.equal(one[0], all_of_it[0]) and torch.equal(one[1], drawn[1])
+    half = refine(surface=0.5, output_type="pt")
+    assert (half - (drawn + all_of_it) / 2).abs().max() < 0.02
+    assert torch.equal(refine(surface=1.0), refine(surface=0.0)), "latents have none of it"
+
+
+@pytest.mark.parametrize("surface", [-0.1, 1.1, [0.5], [0.5, 2.0]])
+def test_a_surface_out_of_range_is_refused(refine, surface):
+    with pytest.raises(ValueError, match="surface must be in"):
+        refine(surface=surface)

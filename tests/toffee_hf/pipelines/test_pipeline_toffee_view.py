@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from toffee_hf.pipelines.pipeline_toffee_view import REACH, subject_patches, view_region
+from toffee_hf.pipelines.pipeline_toffee_view import REACH, in_space, inner, subject_patches, view_region
 from toffee_hf.toy.render import FARTHEST, FIELD_OF_VIEW, NEAREST
 
 PROMPTS = ["a photo of a mug", "a photo of a car"]
@@ -85,6 +85,34 @@ def test_depth_turns_the_surface_and_surroundings_stay(family, view, picture, co
     assert torch.equal(found[outside], known[outside]) and torch.isfinite(found).all()
     assert (found - view()).abs().amax((1, 2, 3)).min() > 1e-4, "what turns in space is heard"
     assert (found - view(depth=depth.flip(-1))).abs().max() > 1e-4
+
+
+def test_the_turned_surface_is_laid_over_what_was_drawn(family, view, picture, corner, depth):
+    moved, covered = in_space(picture, corner, depth, torch.tensor([0.5, -0.5]), **family.camera)
+    drawn, all_of_it, half = (view(depth=depth, surface=s, output_type="pt") for s in (0.0, 1.0, 0.5))
+    deep = (inner(covered) == 1).expand_as(drawn)
+    assert deep.any()
+    assert (all_of_it - (moved + 1) / 2)[deep].abs().max() < 1e-4
+    beyond = (covered == 0).expand_as(drawn)
+    assert torch.equal(all_of_it[beyond], drawn[beyond]) and not torch.equal(half, drawn)
+    assert torch.equal(view(surface=1.0, output_type="pt"), view(surface=0.0, output_type="pt")), "nothing has turned"
+    assert torch.equal(view(depth=depth, surface=1.0), view(depth=depth, surface=0.0)), "latents have none of it"
+
+
+def test_inside_a_region_a_pixel_is_as_deep_as_its_border_is_far():
+    covered = torch.zeros(1, 1, 64, 64)
+    covered[..., 16:48, 16:48] = 1
+    found = inner(covered)
+    assert found[covered == 0].max() == 0 and found[..., 32, 32] == 1
+    row = found[0, 0, 32, 16:32]
+    assert row[0] < 0.5 and (row.diff() >= 0).all()
+
+
+@pytest.mark.parametrize("settings", [{"surface": -0.1}, {"surface": 1.1}, {"strength": 0.0},
+                                      {"num_inference_steps": 0}])  # fmt: skip
+def test_settings_out_of_range_are_refused(view, settings):
+    with pytest.raises(ValueError, match="must be in"):
+        view(**settings)
 
 
 def test_without_a_turn_depth_says_nothing(view, depth):
