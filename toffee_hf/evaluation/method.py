@@ -25,7 +25,7 @@ from toffee_hf.family import Family
 from toffee_hf.perception import similarity
 from toffee_hf.perception.depth import estimate_depth
 from toffee_hf.perception.masks import subject_masks
-from toffee_hf.pipelines.pipeline_toffee_refiner import LUMINANCE, blurred, box_to_box, mask_box, warp
+from toffee_hf.pipelines.pipeline_toffee_refiner import LUMINANCE, blurred, laid
 from toffee_hf.toy.designs import MATERIALS
 from toffee_hf.toy.world import ToySubject
 
@@ -183,21 +183,21 @@ def _timed(make: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def _laid_mask(posed: Pictures, source: Pictures) -> Tensor:
-    return warp(source.mask, box_to_box(mask_box(posed.mask), mask_box(source.mask)))
+    return laid(posed.mask, source.x, source.mask)[1]
 
 
 def relit_paste(draft: Drafts, posed: Pictures, source: Pictures, light_B3HW: Tensor) -> Tensor:
     """The subject pasted by the boxes of the masks under the blurred luminance of a picture of the same layout."""
-    lay, seen = box_to_box(mask_box(posed.mask), mask_box(source.mask)), _laid_mask(posed, source)
-    laid = warp(source.x * source.mask, lay) / seen.clamp_min(1e-3)
+    subject, seen = laid(posed.mask, source.x, source.mask)
+    subject = subject / seen.clamp_min(1e-3)
     weights = draft.x.new_tensor(LUMINANCE)[:, None, None]
 
     def light(x: Tensor) -> Tensor:
         grey = ((x + 1) / 2 * weights).sum(1, keepdim=True)
         return blurred(grey * seen, LIGHT_PX) / blurred(seen, LIGHT_PX).clamp_min(1e-3)
 
-    gain = ((light(light_B3HW) + 0.05) / (light(laid) + 0.05)).clamp(0.4, 2.5)
-    return draft.x * (1 - seen) + (((laid + 1) / 2 * gain).clamp(0, 1) * 2 - 1) * seen
+    gain = ((light(light_B3HW) + 0.05) / (light(subject) + 0.05)).clamp(0.4, 2.5)
+    return draft.x * (1 - seen) + (((subject + 1) / 2 * gain).clamp(0, 1) * 2 - 1) * seen
 
 
 @torch.no_grad()

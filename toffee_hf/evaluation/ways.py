@@ -13,7 +13,7 @@ from toffee_hf.evaluation.heldout import Asked, Pictures
 from toffee_hf.family import Family
 from toffee_hf.perception.depth import control_picture, estimate_depth
 from toffee_hf.perception.light import Surface, lit_like
-from toffee_hf.pipelines.pipeline_toffee_refiner import box_to_box, mask_box, warp
+from toffee_hf.pipelines.pipeline_toffee_refiner import laid
 
 DRAFT_STEPS, DRAFT_GUIDANCE = 12, 2.0
 BY_TEXT = {"num_inference_steps": DRAFT_STEPS, "guidance_scale": 5.0, "guidance_rescale": 0.7}     # docs/log.md
@@ -60,9 +60,8 @@ def drafts(family: Family, posed: Pictures, prompts: list[str], seeds: Sequence[
 
 def pasted(draft: Drafts, posed: Pictures, reference: Pictures) -> Tensor:
     """The reference's subject laid onto the draft by the boxes of the masks, (B, 3, H, W)."""
-    lay = box_to_box(mask_box(posed.mask), mask_box(reference.mask))
-    seen = warp(reference.mask, lay)
-    return draft.x * (1 - seen) + warp(reference.x * reference.mask, lay)
+    subject, seen = laid(posed.mask, reference.x, reference.mask)
+    return draft.x * (1 - seen) + subject
 
 
 def lit(family: Family, draft: Drafts, posed: Pictures, reference: Pictures) -> Pictures:

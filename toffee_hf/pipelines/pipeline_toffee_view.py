@@ -64,16 +64,16 @@ def subject_patches(mask_B1HW: Tensor, side: int) -> Tensor:
     return F.adaptive_avg_pool2d(mask_B1HW, side).flatten(1) > 0.05
 
 
-def turned(image_BKHW: Tensor, mask_B1HW: Tensor, depth_B1HW: Tensor, turn_B: Tensor, *, field_of_view: float,
+def turned(image_B3HW: Tensor, mask_B1HW: Tensor, depth_B1HW: Tensor, turn_B: Tensor, *, field_of_view: float,
            nearest: float, farthest: float) -> tuple[Tensor, Tensor]:
-    """The object's visible surface turned about its vertical axis: picture (B, K, H, W), 0 where nothing is known, and
+    """The object's visible surface turned about its vertical axis: picture (B, 3, H, W), 0 where nothing is known, and
     where it is (B, 1, H, W).
 
     depth: inverse distance along the ray, 1 at `nearest` and 0 at `farthest`; turn: radians, NaN leaves the picture
     empty; field_of_view: vertical, in radians. The axis goes through the middle of the object a little behind its
     outline. Points are spread over the pixels at twice the resolution, the nearest ones win.
     """
-    size, half = image_BKHW.shape[-1], math.tan(field_of_view / 2)
+    size, half = image_B3HW.shape[-1], math.tan(field_of_view / 2)
     distance, solid = _solid_distance(mask_B1HW, depth_B1HW, nearest, farthest)
     solid = solid & ~turn_B.isnan()[:, None, None]
     of, row, column = solid.nonzero(as_tuple=True)        # N points, each of one picture
@@ -83,7 +83,7 @@ def turned(image_BKHW: Tensor, mask_B1HW: Tensor, depth_B1HW: Tensor, turn_B: Te
     points = torch.stack([across * z, up * z, -z], -1)
     axes = _axes(distance, solid, line)[of]
     moved = axes + _about_vertical(points - axes, turn_B.nan_to_num()[of])
-    image = F.interpolate(image_BKHW, scale_factor=2, mode="bilinear", align_corners=False)
+    image = F.interpolate(image_B3HW, scale_factor=2, mode="bilinear", align_corners=False)
     return _splat(image[of, :, row, column], of, moved, half, len(image), size)
 
 
@@ -133,14 +133,9 @@ def _about_vertical(points_3: Tensor, turn: Tensor) -> Tensor:
     return torch.stack([x, height * cos_e - out * sin_e, height * sin_e + out * cos_e], -1)
 
 
-def turned_normals(normals_B3HW: Tensor, turn_B: Tensor) -> Tensor:
-    """Where the points of a surface face after a turn in radians, (B, 3, H, W); NaN is no turn."""
-    return _about_vertical(normals_B3HW.movedim(1, -1), turn_B.nan_to_num()[:, None, None]).movedim(-1, 1)
-
-
-def _splat(values_NK: Tensor, of_N: Tensor, points_N3: Tensor, half: float, pictures: int, size: int
+def _splat(colours_N3: Tensor, of_N: Tensor, points_N3: Tensor, half: float, pictures: int, size: int
            ) -> tuple[Tensor, Tensor]:
-    """Points seen by the camera: pictures (B, K, size, size), and where there are any (B, 1, size, size)."""
+    """Coloured points seen by the camera: pictures (B, 3, size, size), and where there are any (B, 1, size, size)."""
     x, y, z = points_N3.unbind(-1)
     z = (-z).clamp_min(1e-3)
     column = ((x / z / half + 1) / 2 * size - 0.5).round().long()
@@ -149,11 +144,11 @@ def _splat(values_NK: Tensor, of_N: Tensor, points_N3: Tensor, half: float, pict
     target, near = (of_N * size * size + row * size + column)[within], z[within]
     first = near.new_full((pictures * size * size,), torch.inf).scatter_reduce(0, target, near, "amin")
     front = near < first[target] * 1.02
-    known = torch.cat([values_NK, torch.ones_like(values_NK[:, :1])], -1)[within][front]
-    total = known.new_zeros(len(first), known.shape[1]).index_add(0, target[front], known)
+    known = torch.cat([colours_N3, torch.ones_like(colours_N3[:, :1])], -1)[within][front]
+    total = known.new_zeros(len(first), 4).index_add(0, target[front], known)
     total = total.unflatten(0, (pictures, size, size)).permute(0, 3, 1, 2)
-    covered = (total[:, -1:] > 0).to(total)
-    seen = total[:, :-1] / total[:, -1:].clamp_min(1)
+    covered = (total[:, 3:] > 0).to(total)
+    seen = total[:, :3] / total[:, 3:].clamp_min(1)
     share = F.avg_pool2d(covered, 3, 1, 1)                # pinholes are filled from around them
     hole = (covered == 0) & (share > 0.5)
     seen = torch.where(hole, F.avg_pool2d(seen, 3, 1, 1) / share.clamp_min(1e-6), seen)
@@ -240,7 +235,8 @@ def in_space(image_B3HW: Tensor, mask_B1HW: Tensor, depth_B1HW: Tensor | None, t
 
 def _lit_as_turned(image_B3HW: Tensor, normals_B3HW: Tensor, light_B3: Tensor, turn_B: Tensor) -> Tensor:
     """A picture whose every point is as bright as it will be once it has turned, under a light that stays."""
-    change = turned_normals(normals_B3HW, turn_B) - normals_B3HW
+    faces = normals_B3HW.movedim(1, -1)
+    change = (_about_vertical(faces, turn_B.nan_to_num()[:, None, None]) - faces).movedim(-1, 1)
     gain = (change * light_B3[:, :, None, None]).sum(1, keepdim=True).clamp(-1, 1).exp()
     return ((image_B3HW + 1) / 2 * gain).clamp(0, 1) * 2 - 1
 

@@ -1,9 +1,9 @@
 """Self-supervised examples for the Refiner, made from single pictures with a mask.
 
 The picture is the target. Its *draft* keeps layout, light and surroundings but has wrong details, or, better, is what
-the text-to-image model made of the picture's own caption and depth; its *reference* is an altered copy (moved, relit,
-without the style, mostly lit from the draft's side) whose patch features say how the subject looks. What may be trusted
-of the reference depends on the transfer: `full` everything, `pattern` its design without colour, `palette` its colours
+the text-to-image model made of the picture's own caption and depth; its *reference* is an
+altered copy (moved, relit, without the style) whose patch features say how the subject looks. What may be trusted of
+the reference depends on the transfer: `full` everything, `pattern` its design without colour, `palette` its colours
 only.
 """
 
@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import Dinov2Model
 
-from toffee_hf.perception.light import side_lit
 from toffee_hf.pipelines.pipeline_toffee_refiner import (
     TRANSFERS,
     appearance,
@@ -29,16 +28,13 @@ from toffee_hf.pipelines.pipeline_toffee_refiner import (
     mask_box,
     warp,
 )
-from toffee_hf.pipelines.pipeline_toffee_view import light_of, normals, turned, turned_normals
+from toffee_hf.pipelines.pipeline_toffee_view import turned
 from toffee_hf.toy.render import FARTHEST, FIELD_OF_VIEW, NEAREST
 from toffee_hf.training.pool import Pool
 
 PATTERN, PALETTE = TRANSFERS.index("pattern"), TRANSFERS.index("palette")
 SHARES = (0.72, 0.14, 0.14)           # of the transfers, in their order
 WIDEST_TURN = 0.4                     # radians about the vertical by which a reference is turned
-CAMERA = {"field_of_view": FIELD_OF_VIEW, "nearest": NEAREST, "farthest": FARTHEST}
-LIT = 0.8                             # share of references that have been lit as their draft
-TOLD_LIGHT = (0.85, 0.11)             # side light that is told from a draft: part of the true one, deviation around it
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +86,7 @@ def examples_of(shown: Shown, clean: Tensor, encode: Callable[[Tensor], Tensor],
     """
     mask, side = shown.mask, clean.shape[-1]
     transfer = torch.multinomial(torch.tensor(SHARES), len(mask), replacement=True, generator=generator)
-    reference, seen, faces = altered(shown.photo, mask, shown.depth, generator)
-    if shown.depth is not None:
-        own = light_of(shown.image, mask, normals(mask, shown.depth, **CAMERA))[:, 0]
-        reference = _lit_as_drafts_tell(reference, seen, faces, own, generator)
+    reference, seen = altered(shown.photo, mask, shown.depth, generator)
     reference = limited(reference, seen, transfer) * seen
     features = appearance(encoder, fitted(encoder, reference, side))
     block = side // features.shape[-1]
@@ -110,54 +103,35 @@ def examples_of(shown: Shown, clean: Tensor, encode: Callable[[Tensor], Tensor],
     return RefinerExample(clean, draft, inside, features * known, pasted * known, known), transfer
 
 
-def altered(photo: Tensor, mask: Tensor, depth: Tensor | None, generator: torch.Generator
-            ) -> tuple[Tensor, Tensor, Tensor]:
-    """The subject on grey, relit and moved, then laid back by the boxes of the masks: (B, 3, H, W), (B, 1, H, W), and
-    the normals of its surface, (B, 3, H, W), 0 without depth.
+def altered(photo: Tensor, mask: Tensor, depth: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The subject on grey, relit and moved, then laid back by the boxes of the masks: (B, 3, H, W), (B, 1, H, W).
 
     Of those that move at all, most are also turned in space by their depth, which hides a part of them; without depth
     they are neither turned nor shaded. The light changes as much as it does between scenes: about 19 dB in the median
     (measured on true renders: 19.1 dB).
     """
-    faces = torch.zeros_like(photo)
     if depth is not None:
         photo = shaded(photo, mask, depth, generator)
-        faces = normals(mask, depth, **CAMERA)
     own = mask_box(mask)
     u = torch.rand(6, len(photo), generator=generator) * 2 - 1
     kind = torch.rand(len(photo), generator=generator)
     still = kind < 0.5
     if depth is not None:
-        turn = torch.where(kind > 0.7, WIDEST_TURN * u[5], torch.nan)
-        photo, faces, mask = _seen_turned(photo, faces, mask, depth, turn)
+        photo, mask = _seen_turned(photo, mask, depth, torch.where(kind > 0.7, WIDEST_TURN * u[5], torch.nan))
     angle, size = torch.where(still, 0.0, 0.15 * u[0]), torch.where(still, 1.0, torch.exp(0.12 * u[1]))
     shift = torch.where(still, 0.0, 0.1 * u[2:4])
     c, s = size * angle.cos(), size * angle.sin()
     moved = torch.stack([torch.stack([c, -s, shift[0]], -1), torch.stack([s, c, shift[1]], -1)], 1)
-    cut, seen = warp(torch.cat([photo * mask, faces], 1), moved), warp(mask, moved)
+    cut, seen = warp(photo * mask, moved), warp(mask, moved)
     lay = box_to_box(own, mask_box(seen))
-    cut, faces = warp(cut, lay).split([3, 3], 1)
-    return relit(cut, generator), warp(seen, lay), faces
+    return relit(warp(cut, lay), generator), warp(seen, lay)
 
 
-def _seen_turned(photo: Tensor, faces: Tensor, mask: Tensor, depth: Tensor, turn: Tensor
-                 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The surface that is still seen once the subject turns by (B,) radians, its normals, and where it is; all as they
-    are where that is NaN."""
-    surface, covered = turned(torch.cat([photo, faces], 1), mask, depth, turn, **CAMERA)
-    photo_turned, faces_turned = surface.split([3, 3], 1)
-    faces_turned = turned_normals(F.normalize(faces_turned, dim=1), turn)
+def _seen_turned(photo: Tensor, mask: Tensor, depth: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
+    """The surface that is still seen once the subject turns by (B,) radians; as it is where that is NaN."""
+    surface, covered = turned(photo, mask, depth, turn, field_of_view=FIELD_OF_VIEW, nearest=NEAREST, farthest=FARTHEST)
     as_is = turn.isnan()[:, None, None, None]
-    return (torch.where(as_is, photo, photo_turned), torch.where(as_is, faces, faces_turned),
-            torch.where(as_is, mask, covered))
-
-
-def _lit_as_drafts_tell(reference: Tensor, seen: Tensor, faces: Tensor, side: Tensor, generator: torch.Generator
-                        ) -> Tensor:
-    """Most references lit from the picture's own side (B,), as far as a draft would tell it; some as they are."""
-    told = TOLD_LIGHT[0] * side + TOLD_LIGHT[1] * torch.randn(len(side), generator=generator)
-    chosen = (torch.rand(len(side), generator=generator) < LIT)[:, None, None, None]
-    return torch.where(chosen, side_lit(reference, seen, faces, told), reference)
+    return torch.where(as_is, photo, surface), torch.where(as_is, mask, covered)
 
 
 def relit(x: Tensor, generator: torch.Generator) -> Tensor:
