@@ -6,6 +6,7 @@ channels, h, w latent cells.
 
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ DROP_TEXT = 0.12                      # share of examples that learn without the
 TOLD_DEPTH = 0.25                     # share of each batch that base and ControlNet draw by depth
 ON_THE_SUBJECT = 2.0                  # how much more an error of base and ControlNet counts there
 SIGMAS = (32.0, 1.4)                  # noise over signal between which pictures are drawn: of 1,000 steps 980 to 600
+LEARNT_THERE = 0.85                   # share of what base and ControlNet learn that lies between these
 UNET: dict[str, Any] = {
     "sample_size": 16, "in_channels": 16, "out_channels": 16, "block_out_channels": (64, 96, 144),
     "layers_per_block": 1,
@@ -96,12 +98,21 @@ def train_base(unet: UNet2DConditionModel, pool: Pool, captions: Captions, sched
 
 def _noised_rows(pool: Pool, index: Tensor, alphas: Tensor, generator: torch.Generator
                  ) -> tuple[Tensor, Tensor, Tensor]:
-    """Noisy latents of pool rows, velocity, and steps (B,), more of them where noise is strong: shapes are decided
-    there, and depth matters."""
+    """Noisy latents of pool rows, velocity, and steps (B,)."""
     z = pool.rows("image_latents", index).float()
-    t = 999 - (1000 * torch.rand(len(z), generator=generator).pow(1.5)).long()
+    t = drawn_steps(len(z), alphas, generator)
     noisy, velocity, _ = _noised(z, t, alphas, generator)
     return noisy, velocity, t
+
+
+def drawn_steps(count: int, alphas: Tensor, generator: torch.Generator) -> Tensor:
+    """Steps (count,) to learn: most of them as pictures are drawn, evenly in the log of sigma between SIGMAS (and a
+    quarter beyond either), the others anywhere."""
+    low, high = math.log(SIGMAS[1] / 1.25), math.log(SIGMAS[0] * 1.25)
+    where, which = torch.rand(2, count, generator=generator)
+    logs = (1 / alphas.double() - 1).log() / 2
+    there = torch.searchsorted(logs, (low + (high - low) * where).double()).clamp(max=len(alphas) - 1)
+    return torch.where(which < LEARNT_THERE, there, (len(alphas) * where).long())
 
 
 def _on_the_subject(found: Tensor, velocity: Tensor, pool: Pool, index: Tensor) -> dict[str, Tensor]:

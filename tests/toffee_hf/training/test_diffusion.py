@@ -5,6 +5,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from toffee_hf.training.diffusion import (
+    LEARNT_THERE,
     UNET,
     _noised_rows,
     _on_the_subject,
@@ -81,11 +82,18 @@ def test_the_caption_as_a_whole_counts(unet):
     assert not torch.allclose(one, other, atol=1e-4), "without a word of it reaching the attention"
 
 
-def test_noise_is_mostly_strong(toys):
-    index = torch.zeros(4000, dtype=torch.long)
-    noisy, velocity, t = _noised_rows(toys, index, noise_schedule().alphas_cumprod, torch.Generator().manual_seed(0))
-    assert t.min() >= 0 and t.max() <= 999 and 550 < t.float().mean() < 650
-    assert noisy.shape == velocity.shape == (4000, 4, 16, 16)
+def test_most_is_learnt_where_pictures_are_drawn(toys):
+    scheduler = noise_schedule()
+    scheduler.set_timesteps(100)
+    index = torch.zeros(20_000, dtype=torch.long)
+    noisy, velocity, t = _noised_rows(toys, index, scheduler.alphas_cumprod, torch.Generator().manual_seed(0))
+    assert noisy.shape == velocity.shape == (20_000, 4, 16, 16)
+    assert 0 <= t.min() < 20 and 980 <= t.max() <= 999, "a little of everything"
+    drawn = scheduler.timesteps
+    there = t[(t >= drawn.min()) & (t <= drawn.max())].float()
+    assert 0.75 < len(there) / len(t) < LEARNT_THERE, "some a little beyond"
+    deciles = torch.arange(1, 10) / 10
+    assert (there.quantile(deciles) - drawn.quantile(deciles)).abs().max() < 15, "as often as a sampler stops there"
 
 
 def test_an_error_on_the_subject_counts_more(toys):
