@@ -49,7 +49,7 @@ def _add_arguments(parser: argparse.ArgumentParser, count: int) -> None:
 def evaluate_editor(arguments: argparse.Namespace) -> int:
     """Print figures and the sweep of λ; write them and a sheet if asked."""
     from toffee_hf.errors import InputError
-    from toffee_hf.evaluation.editing import NEW, SCALES, Way, as_lines, measure_editors
+    from toffee_hf.evaluation.editing import EDIT, NEW, POSED, SCALES, Way, as_lines, measure_editors
     from toffee_hf.evaluation.report import marked, open_measured, rewrite, table
 
     if min(arguments.count, arguments.sweep) < 2:
@@ -61,7 +61,8 @@ def evaluate_editor(arguments: argparse.Namespace) -> int:
             marked(arguments.docs / "method.md", section)
     family = open_measured(arguments.family)
     way = Way("λ = 1", arguments.model)
-    figures = table(as_lines(measure_editors(family, [way], arguments.count, arguments.workers)))
+    alone = Way("λ = 1, nothing of the reference's own pixels", arguments.model, surface=0.0, draws=(POSED, EDIT))
+    figures = table(as_lines(measure_editors(family, [way, alone], arguments.count, arguments.workers)))
     ways = [Way(f"{scale:g}", arguments.model, scale, draws=(NEW,)) for scale in SCALES]
     sweep = _sweep(measure_editors(family, ways, arguments.sweep, arguments.workers, rivals=False))
     print(f"{figures}\n\n{sweep}")

@@ -42,6 +42,7 @@ class Way:
     folder: Path | None = None
     scale: float = 1.0
     steps: int = 20                   # as the pipeline's default
+    surface: float = 0.5              # so too
     draws: tuple[str, ...] = (NEW, POSED, EDIT, PAINTED)
 
 
@@ -146,7 +147,8 @@ def drawn_by(family: Family, way: Way, task: Task, what: str) -> Tensor:
         told = {"image": task.source / 2 + 0.5, "mask_image": task.to_edit(what)}
     each = [torch.Generator().manual_seed(subject.index) for subject in shown.subjects]
     found: Tensor = pipeline(task.wish.prompts, shown.x / 2 + 0.5, shown.mask, **told, subject_scale=way.scale,
-                             num_inference_steps=way.steps, generator=each, output_type="pt").images
+                             num_inference_steps=way.steps, surface=way.surface, generator=each,
+                             output_type="pt").images
     return found * 2 - 1
 
 

@@ -63,7 +63,7 @@ def ablate_editor(family: Family, data: str, config: EditorConfig, count: int, w
     """
     jobs = [Training(data, _config(variant, config, data), folder / f"{i}") for i, variant in enumerate(VARIANTS)]
     list(spread(train_variant, family, jobs, workers, "training"))
-    ways = [Way(str(i), job.folder, steps=STEPS, draws=(NEW, POSED, EDIT)) for i, job in enumerate(jobs)]
+    ways = [Way(str(i), job.folder, steps=STEPS, surface=0.0, draws=(NEW, POSED, EDIT)) for i, job in enumerate(jobs)]
     found = measure_editors(family, ways, count, workers, rivals=False, first=UNSEEN, split="train")
     lines = [(variant.what, variant.label, *(found[str(i)][name] for name in COLUMNS))
              for i, variant in enumerate(VARIANTS)]

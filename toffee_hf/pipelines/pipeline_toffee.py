@@ -42,6 +42,8 @@ MARGIN = 0.08                         # of half the frame: how much wider than i
 STRETCH = 1.25                        # by which a subject may be made wider or narrower to fill its place
 FEATHER = 1 / 40                      # of the picture's shorter side: width of the seam inside the mask
 SEAM_PX = 256                         # shorter side at which the seam of larger pictures is worked out
+LIKE, LIKE_WITHIN = 0.3, 1 / 20       # difference of blurred pixels in [-1, 1], and reach of the blur in the shorter
+DEEP = 1 / 40                         # side, by which a drawing still shows the subject as it was laid; so deep inside
 OUTPUTS = ("pil", "np", "pt", "latent")
 NO_NOISE, MOST_NOISE = 0.2, 1e4       # over signal: what is left when all is drawn; from where second order is unstable
 _WHOLE = int | np.integer
@@ -169,20 +171,49 @@ def conditions(encode: Callable[[Tensor], Tensor], source_B3HW: Tensor, mask_B1H
     height, width = mask_B1HW.shape[-2:]
     gone = (mask_B1HW > 0.5).to(source_B3HW)
     picture = source_B3HW * (1 - gone) + surroundings(source_B3HW, gone) * gone
-    source, shown = encode(picture), torch.zeros_like(mask_B1HW)
+    laid_B3HW, shown = with_subjects(picture, mask_B1HW, depth_B1HW, subjects)
+    depth = torch.zeros_like(mask_B1HW) if depth_B1HW is None else depth_B1HW
+    told = depth.flatten(1).any(1).to(depth)[:, None, None, None].expand(-1, 1, height // block, width // block)
+    source = encode(picture)
+    cells = (F.max_pool2d(gone, block) > 0).to(source)
+    return torch.cat([source, cells, F.avg_pool2d(depth, block).to(source), told.to(source), encode(laid_B3HW),
+                      F.avg_pool2d(shown, block).to(source)], 1)
+
+
+def with_subjects(picture_B3HW: Tensor, mask_B1HW: Tensor, depth_B1HW: Tensor | None, subjects: Any
+                  ) -> tuple[Tensor, Tensor]:
+    """The picture with the subjects laid where they are to appear, and how much of each pixel is theirs, (B, 1, H, W).
+
+    The other arguments are those of `conditions`.
+    """
+    height, width = mask_B1HW.shape[-2:]
+    picture, shown = picture_B3HW, torch.zeros_like(mask_B1HW)
     for s in range(subjects.x.shape[1]):
         x, mask = subjects.x[:, s], subjects.mask[:, s]
         region = None if subjects.region is None else subjects.region[:, s]
-        own = mask_box(mask)
         place = places(mask_B1HW, depth_B1HW, region, mask)
-        layer = laid(torch.cat([x * mask, mask], 1), place, own, height, width)
+        layer = laid(torch.cat([x * mask, mask], 1), place, mask_box(mask), height, width)
         picture = picture * (1 - layer[:, 3:]) + layer[:, :3]
         shown = torch.maximum(shown, layer[:, 3:])
-    depth = torch.zeros_like(mask_B1HW) if depth_B1HW is None else depth_B1HW
-    told = depth.flatten(1).any(1).to(depth)[:, None, None, None].expand(-1, 1, height // block, width // block)
-    cells = (F.max_pool2d(gone, block) > 0).to(source)
-    return torch.cat([source, cells, F.avg_pool2d(depth, block).to(source), told.to(source), encode(picture),
-                      F.avg_pool2d(shown, block).to(source)], 1)
+    return picture, shown
+
+
+def surfaced(drawn_B3HW: Tensor, laid_B3HW: Tensor, shown_B1HW: Tensor, part: float) -> Tensor:
+    """What was drawn, in [-1, 1], with a part of the laid subjects' own pixels where they still look alike once both
+    are blurred: deep inside what they show, and less the more style, light, colour or pose differ."""
+    side = min(drawn_B3HW.shape[-2:])
+    drawn = drawn_B3HW.float()
+    seen = shown_B1HW.to(drawn)
+    deep = (2 * _near(seen, max(1, round(DEEP * side))) - 1).clamp(0, 1) * seen
+    reach = max(1, round(LIKE_WITHIN * side))
+    apart = _near((drawn - laid_B3HW.to(drawn)) * seen, reach) / _near(seen, reach).clamp_min(1e-3)
+    alike = torch.exp(-apart.square().mean(1, keepdim=True) / LIKE**2)
+    return drawn.lerp(laid_B3HW.to(drawn), part * alike * deep).to(drawn_B3HW)
+
+
+def _near(x: Tensor, reach: int) -> Tensor:
+    """Mean over the pixels within reach; beyond the frame it goes on as at its edge."""
+    return F.avg_pool2d(F.pad(x, [reach] * 4, mode="replicate"), 2 * reach + 1, 1)
 
 
 class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffusionLoraLoaderMixin):
@@ -278,7 +309,7 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
         image: Any = None, mask_image: Any = None, depth_image: Any = None, pose_image: Any = None,
         subject_regions: Any = None, subject_scale: float = 1.0, height: int | None = None, width: int | None = None,
         num_inference_steps: int = 20, guidance_scale: float = 2.0, negative_prompt: str | list[str] | None = None,
-        num_images_per_prompt: int = 1, eta: float = 0.0, guidance_rescale: float = 0.7,
+        num_images_per_prompt: int = 1, eta: float = 0.0, guidance_rescale: float = 0.7, surface: float = 0.5,
         generator: torch.Generator | list[torch.Generator] | None = None, latents: Tensor | None = None,
         prompt_embeds: Tensor | None = None, negative_prompt_embeds: Tensor | None = None,
         pooled_prompt_embeds: Tensor | None = None, negative_pooled_prompt_embeds: Tensor | None = None,
@@ -296,14 +327,16 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
         depth is estimated instead. subject_regions: for several subjects, a mask each. subject_scale: λ, at least 0,
         weighs subjects against the text. height, width: to draw in; by default in the edited picture's shape, or the
         UNet's own. guidance_scale: how far the prompt is exaggerated; up to 1 not at all, in half the time;
-        guidance_rescale: how far the spread that this adds is taken back, in [0, 1]. latents: (B, C, h, w), noise to
-        start from. output_type: pil, np, pt or latent; latents are those of the whole picture, without the pixels of
-        `image`. Pictures are PIL, arrays (H, W, 3) or tensors (3, H, W) or batches of these, in [0, 1] unless 8 bit.
+        guidance_rescale: how far the spread that this adds is taken back, in [0, 1]. surface: part of a drawn subject,
+        in [0, 1], that gives way to its own, sharper pixels where it is drawn much as they are; 0 for a model that
+        draws fine details itself. latents: (B, C, h, w), noise to start from. output_type: pil, np, pt or latent;
+        latents are those of the whole picture, without the pixels of `image` and of surfaces. Pictures are PIL, arrays
+        (H, W, 3) or tensors (3, H, W) or batches of these, in [0, 1] unless 8 bit.
         Raises ValueError, in one sentence, for anything that does not fit together.
         """
         self._check(subject_image, image, mask_image, depth_image, pose_image, output_type)
         self._check_numbers(subject_scale, guidance_scale, guidance_rescale, num_inference_steps, num_images_per_prompt,
-                            eta, height, width)
+                            eta, surface, height, width)
         tensor_inputs = self._callback_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs)
         self._guidance_scale, self._guidance_rescale, self._interrupt = guidance_scale, guidance_rescale, False
         count, each = self._count(prompt, prompt_embeds), num_images_per_prompt
@@ -311,7 +344,7 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
 
         given = None if image is None else self._to_edit(image, mask_image, count)
         height, width = self._size(height, width, given)
-        source, mask = self._canvas(given, count, height, width)
+        source, mask = (x.to(device) for x in self._canvas(given, count, height, width))
         subjects = self._subjects(subject_image, subject_mask, subject_regions, count, height, width)
         subjects = _Subjects(subjects.x.to(device), subjects.mask.to(device),
                              None if subjects.region is None else subjects.region.to(device))
@@ -322,8 +355,7 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
             negative_prompt=negative_prompt, prompt_embeds=prompt_embeds, negative_prompt_embeds=negative_prompt_embeds,
             pooled_prompt_embeds=pooled_prompt_embeds, negative_pooled_prompt_embeds=negative_pooled_prompt_embeds))
         with self._enough_range():
-            space = conditions(self._encode, source.to(device), mask.to(device), depth, subjects,
-                               self.vae_scale_factor)
+            space = conditions(self._encode, source, mask, depth, subjects, self.vae_scale_factor)
         space[:, -1:] = (space[:, -1:] * subject_scale).clamp(max=1)
         told = {**self.told(subjects, space.shape[-2:], subject_scale), "space": space}
         told = {name: x.to(dtype).repeat_interleave(each, 0) for name, x in told.items()}
@@ -332,11 +364,8 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
                                 callback_on_step_end, tensor_inputs)
         images: Any = latents
         if output_type != "latent":
-            with self._enough_range():
-                decoded = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype),
-                                          return_dict=False)[0]
-            images = decoded if given is None else torch.stack([
-                _joined(drawn, *(x[i // each].to(drawn.device) for x in given)) for i, drawn in enumerate(decoded)])
+            own = with_subjects(source, mask, depth, subjects)
+            images = self._pictures(latents, own, surface * min(1.0, subject_scale), given, each)
             images = self.image_processor.postprocess(images, output_type=output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)
@@ -365,8 +394,8 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
             if wrong:
                 raise ValueError(sentence)
 
-    def _check_numbers(self, scale: Any, guidance: Any, rescale: Any, steps: Any, each: Any, eta: Any, height: Any,
-                       width: Any) -> None:
+    def _check_numbers(self, scale: Any, guidance: Any, rescale: Any, steps: Any, each: Any, eta: Any, surface: Any,
+                       height: Any, width: Any) -> None:
         multiple = self.vae_scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
         sides = [side for side in (height, width) if side is not None]
         for right, sentence in (
@@ -376,6 +405,7 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
             (isinstance(rescale, _NUMBER) and 0 <= rescale <= 1,
              f"guidance_rescale must be in [0, 1], got {rescale!r:.80}"),
             (isinstance(eta, _NUMBER) and 0 <= eta <= 1, f"eta must be in [0, 1], got {eta!r:.80}"),
+            (isinstance(surface, _NUMBER) and 0 <= surface <= 1, f"surface must be in [0, 1], got {surface!r:.80}"),
             (isinstance(steps, _WHOLE) and steps > 0, f"num_inference_steps must be at least 1, got {steps}"),
             (isinstance(each, _WHOLE) and each > 0, f"num_images_per_prompt must be at least 1, got {each}"),
             (all(isinstance(side, _WHOLE) and side > 0 and side % multiple == 0 for side in sides),
@@ -609,6 +639,23 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
                 bar.update()
         return latents
 
+    def _pictures(self, latents: Tensor, own: tuple[Tensor, Tensor], part: float, given: tuple[Tensor, Tensor] | None,
+                  each: int) -> Tensor:
+        """Pictures of latents, with a part of the subjects' own pixels, or all of it inside the mask of a given one.
+
+        own: `with_subjects`, and given: `_to_edit`, one for `each` of the latents.
+        """
+        with self._enough_range():
+            decoded: Tensor = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype),
+                                              return_dict=False)[0]
+        if part > 0:
+            laid_B3HW, shown = (x.repeat_interleave(each, 0) for x in own)
+            decoded = surfaced(decoded, laid_B3HW, shown, part)
+        if given is None:
+            return decoded
+        return torch.stack([_joined(drawn, *(x[i // each].to(drawn.device) for x in given))
+                            for i, drawn in enumerate(decoded)])
+
     def _worded(self, text: _Text, size: tuple[int, int]) -> dict[str, Any]:
         """What the UNet is told of the text, by the names that stock pipelines show to callbacks: with guidance that of
         the negative prompts lies before that of the prompts."""
@@ -803,9 +850,8 @@ def _joined(drawn_3hw: Tensor, source_3HW: Tensor, mask_1HW: Tensor) -> Tensor:
     shrink = min(1.0, SEAM_PX / min(size))
     cells = F.adaptive_avg_pool2d(mask_1HW[None], (round(size[0] * shrink), round(size[1] * shrink)))
     reach = max(1, round(FEATHER * min(cells.shape[-2:])))
-    window, around = 2 * reach + 1, [reach] * 4
-    near = F.avg_pool2d(F.pad(cells, around, mode="replicate"), window, 1)
-    most = F.max_pool2d(F.pad(near, around, mode="replicate"), window, 1)
+    near = _near(cells, reach)
+    most = F.max_pool2d(F.pad(near, [reach] * 4, mode="replicate"), 2 * reach + 1, 1)
     soft = (2 * near / most.clamp_min(1e-6) - 1).clamp(0, 1)
     soft = F.interpolate(soft, size, mode="bilinear", align_corners=False)[0] * mask_1HW
     return torch.where(mask_1HW > 0, source_3HW.lerp(drawn[0].clamp(-1, 1), soft), source_3HW)

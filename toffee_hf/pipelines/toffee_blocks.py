@@ -11,7 +11,6 @@ import inspect
 import sys
 from typing import Any
 
-import torch
 from diffusers import AutoModel, EulerDiscreteScheduler
 from diffusers.modular_pipelines import (
     ComponentSpec,
@@ -29,7 +28,7 @@ from transformers import (
     Dinov2Model,
 )
 
-from .pipeline_toffee import ToffeePipeline, _joined, _Subjects, _Text, conditions
+from .pipeline_toffee import ToffeePipeline, _Subjects, _Text, conditions, with_subjects
 
 # The index names the module of a component's class, and diffusers accepts any that is imported already. Where it puts
 # this file depends on the commit, so the file goes by its plain name too.
@@ -117,15 +116,15 @@ class ToffeeInputBlock(_Block):
     needs = ("vae", "unet", "encoder", "scheduler", "depth_estimator")
     takes = ("prompt", "prompt_embeds", "subject_image", "subject_mask", "subject_regions", "subject_scale", "image",
              "mask_image", "depth_image", "pose_image", "height", "width", "num_inference_steps", "guidance_scale",
-             "guidance_rescale", "num_images_per_prompt", "eta", "output_type")
-    finds = ("given", "size", "told")
+             "guidance_rescale", "num_images_per_prompt", "eta", "surface", "output_type")
+    finds = ("given", "own", "size", "told")
 
     def found(self, pipe: ToffeePipeline, asked: Any) -> tuple[Any, ...]:
         pipe._check(asked.subject_image, asked.image, asked.mask_image, asked.depth_image, asked.pose_image,
                     asked.output_type)
         pipe._check_numbers(asked.subject_scale, asked.guidance_scale, asked.guidance_rescale,
-                            asked.num_inference_steps, asked.num_images_per_prompt, asked.eta, asked.height,
-                            asked.width)
+                            asked.num_inference_steps, asked.num_images_per_prompt, asked.eta, asked.surface,
+                            asked.height, asked.width)
         count, device = pipe._count(asked.prompt, asked.prompt_embeds), pipe._execution_device
         given = None if asked.image is None else pipe._to_edit(asked.image, asked.mask_image, count)
         size = pipe._size(asked.height, asked.width, given)
@@ -137,7 +136,8 @@ class ToffeeInputBlock(_Block):
         with pipe._enough_range():
             space = conditions(pipe._encode, source, mask, depth, subjects, pipe.vae_scale_factor)
         space[:, -1:] = (space[:, -1:] * asked.subject_scale).clamp(max=1)
-        return given, size, {**pipe.told(subjects, space.shape[-2:], asked.subject_scale), "space": space}
+        told = {**pipe.told(subjects, space.shape[-2:], asked.subject_scale), "space": space}
+        return given, with_subjects(source, mask, depth, subjects), size, told
 
 
 class ToffeeTextBlock(_Block):
@@ -174,23 +174,18 @@ class ToffeeDenoiseBlock(_Block):
 
 
 class ToffeeDecodeBlock(_Block):
-    """Latents to pictures; of an edited one every pixel outside the mask is its own."""
+    """Latents to pictures with a part of the subjects' own pixels; an edited one's outside the mask are its own."""
 
     needs = ("vae", "unet")
-    takes = ("num_images_per_prompt", "output_type")
-    reads = ("latents", "given")
+    takes = ("num_images_per_prompt", "subject_scale", "surface", "output_type")
+    reads = ("latents", "given", "own")
     finds = ("images",)
 
     def found(self, pipe: ToffeePipeline, asked: Any) -> tuple[Any, ...]:
         if asked.output_type == "latent":
             return (asked.latents,)
-        latents, given, each = asked.latents, asked.given, asked.num_images_per_prompt
-        with pipe._enough_range():
-            images = pipe.vae.decode((latents / pipe.vae.config.scaling_factor).to(pipe.vae.dtype),
-                                     return_dict=False)[0]
-        if given is not None:
-            images = torch.stack([_joined(drawn, *(x[i // each].to(drawn.device) for x in given))
-                                  for i, drawn in enumerate(images)])
+        images = pipe._pictures(asked.latents, asked.own, asked.surface * min(1.0, asked.subject_scale), asked.given,
+                                asked.num_images_per_prompt)
         return (pipe.image_processor.postprocess(images, output_type=asked.output_type),)
 
 

@@ -92,6 +92,8 @@ WRONG = [
     ({"num_inference_steps": 2.5}, "num_inference_steps must be at least 1"),
     ({"guidance_scale": float("inf")}, "guidance_scale must be a number"),
     ({"guidance_rescale": 1.5}, "guidance_rescale must be in"),
+    ({"surface": -0.1}, "surface must be in"),
+    ({"surface": "0.5"}, "surface must be in"),
     ({"eta": "0"}, "eta must be in"),
     ({"eta": 2.0}, "eta must be in"),
     ({"callback_on_step_end": 3}, "callback_on_step_end must be a function"),
