@@ -32,6 +32,7 @@ class Refine:
     feather_px: int                             # width of the seam inside the mask
     name: str = "refine"
     surfaces: tuple[tuple[str, float], ...] = ()  # category, part of the target that shows the subject's own pixels
+    grains: tuple[tuple[str, float], ...] = ()  # category, part of the draft's finest structure that the target shows
     relight: bool = False                       # light the subject from the draft's side; depth on the camera's scale
     reads: frozenset[str] = frozenset({"posed", "posed_mask", "posed_depth", "draft", "draft_latents"})
     writes: frozenset[str] = frozenset({"given", "target", "mask", "source"})
@@ -41,7 +42,7 @@ class Refine:
         from toffee_hf.perception.light import Surface, lit_like
 
         family = open_family(self.family)
-        transfers, surfaces = dict(self.transfers), dict(self.surfaces)
+        transfers, surfaces, grains = dict(self.transfers), dict(self.surfaces), dict(self.grains)
         draft, mask = pixels(batch["draft"], family.device), plane(batch["posed_mask"], family.device)
         given, depth = pixels(batch["posed"], family.device), batch["posed_depth"].to(family.device)
         if self.relight:
@@ -49,7 +50,8 @@ class Refine:
         refined = family.refiner_pipeline(
             [pair.prompt for pair in batch.pairs], draft, mask, given, mask,
             transfer=[transfers[pair.category] for pair in batch.pairs],
-            surface=[surfaces.get(pair.category, 0.0) for pair in batch.pairs], draft_latents=batch["draft_latents"],
+            surface=[surfaces.get(pair.category, 0.0) for pair in batch.pairs],
+            grain=[grains.get(pair.category, 0.0) for pair in batch.pairs], draft_latents=batch["draft_latents"],
             strength=self.strength, num_inference_steps=self.steps, top_k=self.top_k, temperature=self.temperature,
             threshold=self.threshold, nearness=self.nearness, generator=batch.generators(self.name),
             output_type="pt").images * 2 - 1

@@ -18,7 +18,7 @@ from toffee_hf.pipelines.pipeline_toffee_refiner import laid
 DRAFT_STEPS, DRAFT_GUIDANCE = 12, 2.0
 BY_TEXT = {"num_inference_steps": DRAFT_STEPS, "guidance_scale": 5.0, "guidance_rescale": 0.7}     # docs/log.md
 REFINE = {"strength": 0.8, "num_inference_steps": 1}
-SURFACE = 0.5                         # of photographs, as in the recipe
+SURFACE, GRAIN = 0.5, 0.5             # of photographs and of other styles, as in the recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +82,12 @@ def refined(family: Family, draft: Drafts, posed: Pictures, reference: Pictures,
 
 
 def as_built(wish: Asked, transfer: str = "full") -> dict[str, Any]:
-    """What the recipe adds to the Refiner: the draft's light, and of a photograph a part of the reference's pixels."""
+    """What the recipe adds to the Refiner: the draft's light, of a photograph a part of the reference's pixels, and of
+    other styles a part of the draft's grain."""
     whole = transfer == "full"
     return {"relight": True, "transfer": transfer,
-            "surface": [SURFACE if whole and shot.style == "photo" else 0.0 for shot in wish.shots]}
+            "surface": [SURFACE if whole and shot.style == "photo" else 0.0 for shot in wish.shots],
+            "grain": [0.0 if shot.style == "photo" else GRAIN for shot in wish.shots]}
 
 
 def views(family: Family, shown: Pictures, turns: list[float], *, in_space: bool = True, **settings: Any) -> Tensor:

@@ -31,6 +31,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 LUMINANCE = (0.299, 0.587, 0.114)
 INSIDE = 0.9                          # of a mask, where a pixel is the subject's alone
 BLUR_PX = 12                          # of the palette transfer, in a picture of 128 pixels
+GRAIN_PX = 3                          # reach of the blur that finer structure is told from, in a picture of 128 pixels
 
 
 def mask_box(mask_B1HW: Tensor, threshold: float = 0.5) -> Tensor:
@@ -71,6 +72,14 @@ def blurred(x: Tensor, reach: int) -> Tensor:
     for _ in range(3):
         x = F.avg_pool2d(F.pad(x, (r, r, r, r), mode="replicate"), 2 * r + 1, 1)
     return x
+
+
+def _parts(value: float | Sequence[float], count: int, name: str) -> Tensor:
+    """Parts in [0, 1], (B, 1, 1, 1), of one for all or one each; ValueError if they are not."""
+    found = torch.tensor([value] * count if isinstance(value, int | float) else list(value))
+    if len(found) != count or not ((found >= 0) & (found <= 1)).all():
+        raise ValueError(f"{name} must be in [0, 1], one for all or one for each of {count}, got {value}")
+    return found[:, None, None, None]
 
 
 def limited(reference_B3HW: Tensor, seen_B1HW: Tensor, transfer_B: Tensor) -> Tensor:
@@ -232,6 +241,7 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
                  reference_mask: Tensor, transfer: Transfer | Sequence[Transfer] = "full", strength: float = 0.6,
                  num_inference_steps: int = 4, top_k: int = 4, temperature: float = 0.05, threshold: float = -1.0,
                  nearness: float = 1.0, cutout: bool = True, surface: float | Sequence[float] = 0.0,
+                 grain: float | Sequence[float] = 0.0,
                  generator: torch.Generator | list[torch.Generator] | None = None,
                  draft_latents: Tensor | None = None, output_type: str = "pil", return_dict: bool = True
                  ) -> ImagePipelineOutput | tuple[Any]:
@@ -241,17 +251,17 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
         the subject gives, one for all or one each; strength: how far the draft is noised, in (0, 1]; threshold: cosine
         in [-1, 1] under which a patch keeps what the draft has; cutout: match subjects cut out, or whole pictures;
         surface: part of the refined subject, in [0, 1], that gives way to the reference's own, sharper pixels, as the
-        boxes of the masks lay them, one for all or one each: for photographs in the draft's pose; draft_latents:
-        (B, C, h, w), saves encoding; output_type: pil, np, pt, or latent, which has nothing of the surface. Raises
-        ValueError for a strength, a number of steps, a surface or a transfer that is not among these.
+        boxes of the masks lay them, one for all or one each: for photographs in the draft's pose; grain: part of the
+        draft's finest structure, in [0, 1], that is laid over the refined subject, one for all or one each: for
+        strokes, dots and blocks of a style; draft_latents: (B, C, h, w), saves encoding; output_type: pil, np, pt, or
+        latent, which has nothing of surface and grain. Raises ValueError for a strength, a number of steps, a surface,
+        a grain or a transfer that is not among these.
         """
         if not 0 < strength <= 1 or num_inference_steps < 1:
             raise ValueError("strength must be in (0, 1] and num_inference_steps >= 1, "
                              f"got {strength}, {num_inference_steps}")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        surfaces = torch.tensor([surface] * len(prompts) if isinstance(surface, int | float) else list(surface))
-        if len(surfaces) != len(prompts) or not ((surfaces >= 0) & (surfaces <= 1)).all():
-            raise ValueError(f"surface must be in [0, 1], one for all or one for each of {len(prompts)}, got {surface}")
+        surfaces, grains = _parts(surface, len(prompts), "surface"), _parts(grain, len(prompts), "grain")
         transfers = [transfer] * len(prompts) if isinstance(transfer, str) else list(transfer)
         device = self._execution_device
         kinds = torch.tensor([TRANSFERS.index(name) for name in transfers], device=device)
@@ -267,7 +277,9 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
             decoded = self.vae.decode(refined / self.vae.config.scaling_factor, return_dict=False)[0]
             subject, seen = laid(draft_mask, reference, reference_mask)
             deep = inner(((seen > INSIDE) & (draft_mask > INSIDE)).to(decoded))
-            decoded = decoded.lerp(subject.to(decoded), surfaces.to(decoded)[:, None, None, None] * deep)
+            decoded = decoded.lerp(subject.to(decoded), surfaces.to(decoded) * deep)
+            fine = draft - blurred(draft, GRAIN_PX * draft.shape[-1] // 128)
+            decoded = decoded + grains.to(decoded) * (fine * draft_mask).to(decoded)
             images = self.image_processor.postprocess(decoded, output_type=output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)

@@ -67,7 +67,9 @@ def test_the_refiner_is_given_what_the_category_transfers(batch, monkeypatch, re
     family = SimpleNamespace(device="cpu", refiner_pipeline=pipeline, camera=camera)
     monkeypatch.setattr("toffee_hf.family.open_family", lambda name: family)
     made = batch("texture", "style", **columns(2))
-    done = Refine(family="unused", relight=relight, **SETTINGS).run(made)
+    parts = {"surfaces": (("texture", 0.25),), "grains": (("style", 0.5), ("pose", 1.0))}
+    done = Refine(family="unused", relight=relight, **parts, **SETTINGS).run(made)
+    assert seen["surface"] == [0.25, 0.0] and seen["grain"] == [0.0, 0.5]
     assert seen["transfer"] == ["palette", "full"] and seen["prompts"] == [pair.prompt for pair in made.pairs]
     posed, draft, mask = pixels(made["posed"], "cpu"), pixels(made["draft"], "cpu"), made["posed_mask"][:, None] / 255
     lit = lit_like(Surface(posed, mask, made["posed_depth"]), Surface(draft, mask, made["posed_depth"]), **camera)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from transformers import Dinov2Config, Dinov2Model
 
 from tests.tiny_family import FEATURES, SIZE_PX
-from toffee_hf.pipelines.pipeline_toffee_refiner import ToffeeRefinerPipeline, appearance
+from toffee_hf.pipelines.pipeline_toffee_refiner import ToffeeRefinerPipeline, appearance, blurred
 
 PROMPTS = ["a mug on the beach", "a photo of a red car in the snow"]
 MATCH = {"top_k": 1, "temperature": 0.05, "threshold": -1.0}
@@ -195,7 +195,20 @@ def test_the_references_own_pixels_show_where_they_are_asked_for(refine):
     assert torch.equal(refine(surface=1.0), refine(surface=0.0)), "latents have none of it"
 
 
-@pytest.mark.parametrize("surface", [-0.1, 1.1, [0.5], [0.5, 2.0]])
-def test_a_surface_out_of_range_is_refused(refine, surface):
-    with pytest.raises(ValueError, match="surface must be in"):
-        refine(surface=surface)
+def test_a_drafts_grain_lies_over_the_refined_subject(refine, picture, mask):
+    strokes = picture * 0.2 + (torch.arange(64) % 2 * 0.4 - 0.2)
+    drawn, all_of_it, one = (refine(draft=strokes, grain=g, output_type="pt") for g in (0.0, 1.0, [1.0, 0.0]))
+    assert torch.equal(one[0], all_of_it[0]) and torch.equal(one[1], drawn[1])
+    more = all_of_it - drawn
+    assert torch.equal(more != 0, (more != 0) & (mask > 0)), "inside the subject alone"
+    fine = (strokes - blurred(strokes, 1)) / 2
+    told = ((mask > 0) & (all_of_it > 0) & (all_of_it < 1) & (drawn > 0) & (drawn < 1)).expand_as(more)
+    assert told.float().mean() > 0.05 and torch.allclose(more[told], fine[told], atol=1e-5)
+    assert torch.equal(refine(grain=1.0), refine(grain=0.0)), "latents have none of it"
+
+
+@pytest.mark.parametrize("name", ["surface", "grain"])
+@pytest.mark.parametrize("part", [-0.1, 1.1, [0.5], [0.5, 2.0]])
+def test_a_part_out_of_range_is_refused(refine, name, part):
+    with pytest.raises(ValueError, match=f"{name} must be in"):
+        refine(**{name: part})
