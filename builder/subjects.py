@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from toffee_hf.errors import InputError
 
-TOY_SUBJECTS = 256
+TOY_SUBJECTS = {"held-out": 256, "train": 3600}     # of the toy world's splits; an editor learns from many
 _TOY_SPLITS: dict[str, Literal["train", "held-out"]] = {"toy:held-out": "held-out", "toy:train": "train"}
 
 
@@ -150,7 +150,7 @@ def _toy_index(spec: str, size_px: int) -> SubjectIndex:
 
     split = _TOY_SPLITS[spec]
     subjects = []
-    for number in range(TOY_SUBJECTS):
+    for number in range(TOY_SUBJECTS[split]):
         digest = content_hash(repr((TOY_VERSION, split, number, size_px)).encode())
         picture = ToyPicture(split, number, size_px)
         subjects.append(Subject(digest, f"toy-{split}-{number:04d}", toy_subject_class(number), picture))

@@ -3,7 +3,7 @@ from builder.subjects import TOY_SUBJECTS, index_subjects
 
 def test_toys_are_indexed_without_drawing_them_and_drawn_when_read():
     index = index_subjects("toy:held-out", 32)
-    assert len(index) == TOY_SUBJECTS == len({subject.content_hash for subject in index})
+    assert len(index) == TOY_SUBJECTS["held-out"] == len({subject.content_hash for subject in index})
     assert index[3].read()[:4] == b"\x89PNG"
     assert index[3].read() == index[3].read()
 
