@@ -212,8 +212,9 @@ def surfaced(drawn_B3HW: Tensor, laid_B3HW: Tensor, shown_B1HW: Tensor, part: fl
 
 
 def _near(x: Tensor, reach: int) -> Tensor:
-    """Mean over the pixels within reach; beyond the frame it goes on as at its edge."""
-    return F.avg_pool2d(F.pad(x, [reach] * 4, mode="replicate"), 2 * reach + 1, 1)
+    """Mean over the pixels within reach of each side; beyond the frame it goes on as at its edge."""
+    rows = F.avg_pool2d(F.pad(x, [reach] * 4, mode="replicate"), (2 * reach + 1, 1), 1)
+    return F.avg_pool2d(rows, (1, 2 * reach + 1), 1)
 
 
 class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffusionLoraLoaderMixin):
@@ -319,17 +320,17 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
     ) -> ImagePipelineOutput | tuple[Any]:
         """Pictures of subjects.
 
-        prompt: one or several, with the subject's class word. subject_image: one picture for all prompts; a list of
-        one for each prompt; or, for several subjects in a picture, a list of lists (for one prompt, a list).
-        subject_mask: in the same form, white where the subject is; without it transparency counts, else the whole
-        picture is the subject. image, mask_image: a picture to edit and, white, where; every other pixel stays, and so
-        does the size. depth_image: near is white, black is untold: the pose to follow; pose_image: a picture whose
-        depth is estimated instead. subject_regions: for several subjects, a mask each. subject_scale: λ, at least 0,
-        weighs subjects against the text. height, width: to draw in; by default in the edited picture's shape, or the
-        UNet's own. guidance_scale: how far the prompt is exaggerated; up to 1 not at all, in half the time;
-        guidance_rescale: how far the spread that this adds is taken back, in [0, 1]. surface: part of a drawn subject,
-        in [0, 1], that gives way to its own, sharper pixels where it is drawn much as they are; 0 for a model that
-        draws fine details itself. latents: (B, C, h, w), noise to start from. output_type: pil, np, pt or latent;
+        prompt: one or several, with the subject's class word. subject_image: one picture for all prompts; a list of one
+        for each prompt; or, for several subjects in a picture, a list of lists (for one prompt, a list). subject_mask:
+        in the same form, white where the subject is; without it transparency counts, else the whole picture is the
+        subject. image, mask_image: a picture to edit and, white, where; every other pixel stays, and so does the size.
+        depth_image: near is white, black is untold: the pose to follow; pose_image: a picture whose depth is estimated
+        instead. subject_regions: for several subjects, a mask each. subject_scale: λ, at least 0, weighs subjects
+        against the text. height, width: to draw in; by default in the edited picture's shape, or the UNet's own.
+        guidance_scale: how far the prompt is exaggerated; up to 1 not at all, in half the time; guidance_rescale: how
+        far the spread that this adds is taken back, in [0, 1]. surface: part of a drawn subject, in [0, 1], that gives
+        way to its own, sharper pixels where it is drawn much as they are, times subject_scale up to 1; 0 for a model
+        that draws fine details itself. latents: (B, C, h, w), noise to start from. output_type: pil, np, pt or latent;
         latents are those of the whole picture, without the pixels of `image` and of surfaces. Pictures are PIL, arrays
         (H, W, 3) or tensors (3, H, W) or batches of these, in [0, 1] unless 8 bit.
         Raises ValueError, in one sentence, for anything that does not fit together.
@@ -639,16 +640,16 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
                 bar.update()
         return latents
 
-    def _pictures(self, latents: Tensor, own: tuple[Tensor, Tensor], part: float, given: tuple[Tensor, Tensor] | None,
-                  each: int) -> Tensor:
+    def _pictures(self, latents: Tensor, own: tuple[Tensor, Tensor] | None, part: float,
+                  given: tuple[Tensor, Tensor] | None, each: int) -> Tensor:
         """Pictures of latents, with a part of the subjects' own pixels, or all of it inside the mask of a given one.
 
-        own: `with_subjects`, and given: `_to_edit`, one for `each` of the latents.
+        own: of `with_subjects`, or None: nothing of them; given: of `_to_edit`; both one for `each` of the latents.
         """
         with self._enough_range():
             decoded: Tensor = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype),
                                               return_dict=False)[0]
-        if part > 0:
+        if own is not None and part > 0:
             laid_B3HW, shown = (x.repeat_interleave(each, 0) for x in own)
             decoded = surfaced(decoded, laid_B3HW, shown, part)
         if given is None:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DiffusionPipeline
@@ -32,6 +33,7 @@ LUMINANCE = (0.299, 0.587, 0.114)
 INSIDE = 0.9                          # of a mask, where a pixel is the subject's alone
 BLUR_PX = 12                          # of the palette transfer, in a picture of 128 pixels
 GRAIN_PX = 3                          # reach of the blur that finer structure is told from, in a picture of 128 pixels
+_NUMBER = int | float | np.number
 
 
 def mask_box(mask_B1HW: Tensor, threshold: float = 0.5) -> Tensor:
@@ -76,10 +78,10 @@ def blurred(x: Tensor, reach: int) -> Tensor:
 
 def _parts(value: float | Sequence[float], count: int, name: str) -> Tensor:
     """Parts in [0, 1], (B, 1, 1, 1), of one for all or one each; ValueError if they are not."""
-    found = torch.tensor([value] * count if isinstance(value, int | float) else list(value))
-    if len(found) != count or not ((found >= 0) & (found <= 1)).all():
+    each = [value] * count if isinstance(value, _NUMBER) else list(value)
+    if len(each) != count or not all(isinstance(part, _NUMBER) and 0 <= part <= 1 for part in each):
         raise ValueError(f"{name} must be in [0, 1], one for all or one for each of {count}, got {value}")
-    return found[:, None, None, None]
+    return torch.tensor(each, dtype=torch.float32)[:, None, None, None]
 
 
 def limited(reference_B3HW: Tensor, seen_B1HW: Tensor, transfer_B: Tensor) -> Tensor:

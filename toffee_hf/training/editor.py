@@ -248,6 +248,6 @@ class EditorTask:
         edit = {} if pairs.mask[i].all() else {"image": pairs.source[i] / 2 + 0.5, "mask_image": pairs.mask[i : i + 1]}
         made = self.pipeline(pairs.prompts[i], pairs.reference[i] / 2 + 0.5, pairs.reference_mask[i : i + 1], **edit,
                              height=pairs.target.shape[-2], width=pairs.target.shape[-1],
-                             num_inference_steps=GRID_STEPS, output_type="pt",
+                             num_inference_steps=GRID_STEPS, surface=0.0, output_type="pt",
                              generator=torch.Generator(pairs.target.device).manual_seed(self.config.seed)).images
         return made.to(pairs.target) * 2 - 1

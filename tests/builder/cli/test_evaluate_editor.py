@@ -56,7 +56,8 @@ def test_figures_and_the_sweep_are_printed_and_written(place, opened, monkeypatc
     (place / "method.md").write_text("".join(f"<!-- {name}: begin -->\n<!-- {name}: end -->\n" for name in names))
     assert status("editor", "--model", "run", "--count", "8", "--sweep", "4", "--workers", "1", "--docs", ".") == 0
     (family, ways, *rest), (_, sweep, *others) = asked
-    assert family == "tiny" and [way.scale for way in ways] == [1.0] and rest == [8, 1, {}]
+    assert family == "tiny" and [(way.scale, way.surface) for way in ways] == [(1, 0.5), (1, 0)]
+    assert rest == [8, 1, {}]
     assert [way.scale for way in sweep] == list(SCALES) and others == [4, 1, {"rivals": False}]
     assert {str(way.folder) for way in (*ways, *sweep)} == {"run"}
     written = (place / "method.md").read_text()

@@ -1,5 +1,6 @@
 """The Refiner: keeps what is outside the mask, repeats itself for one seed, and says what it cannot do."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -204,11 +205,12 @@ def test_a_drafts_grain_lies_over_the_refined_subject(refine, picture, mask):
     fine = (strokes - blurred(strokes, 1)) / 2
     told = ((mask > 0) & (all_of_it > 0) & (all_of_it < 1) & (drawn > 0) & (drawn < 1)).expand_as(more)
     assert told.float().mean() > 0.05 and torch.allclose(more[told], fine[told], atol=1e-5)
+    assert torch.equal(refine(draft=strokes, grain=np.float32(1), output_type="pt"), all_of_it)
     assert torch.equal(refine(grain=1.0), refine(grain=0.0)), "latents have none of it"
 
 
 @pytest.mark.parametrize("name", ["surface", "grain"])
-@pytest.mark.parametrize("part", [-0.1, 1.1, [0.5], [0.5, 2.0]])
+@pytest.mark.parametrize("part", [-0.1, 1.1, [0.5], [0.5, 2.0], "0.5", [0.5, None]])
 def test_a_part_out_of_range_is_refused(refine, name, part):
     with pytest.raises(ValueError, match=f"{name} must be in"):
         refine(**{name: part})

@@ -73,3 +73,9 @@ def test_each_picture_shows_its_own_subject(draw, monkeypatch, edit):
 
 def test_latents_have_nothing_of_it(draw):
     assert torch.equal(draw(surface=0.0), draw(surface=1.0))
+
+
+def test_a_recombined_pipeline_may_lay_nothing(pipe, draw):
+    with torch.no_grad():
+        bare = pipe._pictures(draw(), None, 1.0, None, 1)
+    assert torch.equal((bare / 2 + 0.5).clamp(0, 1), draw(surface=0.0, output_type="pt"))
