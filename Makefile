@@ -49,7 +49,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
-	$(PIP) -c constraints.txt -e '.[dev,train,space]'
+	$(PIP) -c constraints.txt -e '.[dev,space]'
 	touch $@
 
 clean:

@@ -24,12 +24,10 @@ EVERYWHERE = (*TARGETS, "conv1", "conv2", "conv_shortcut", "conv", "time_emb_pro
 def add_lora(model: Any, rank: int) -> Any:
     """Freeze the UNet of `model`, give it low-rank layers unless it has them; these and the model's own layers train.
 
-    Raises InputError where peft is not installed, or it has layers of another rank.
+    Raises InputError if it has layers of another rank.
     """
-    try:
-        from peft import LoraConfig
-    except ImportError as err:
-        raise InputError("--lora-rank needs peft: pip install -e '.[train]'") from err
+    from peft import LoraConfig
+
     unet, own = _parts(model)
     if known := getattr(unet, "peft_config", None):
         has = next(iter(known.values())).r

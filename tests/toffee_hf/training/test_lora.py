@@ -74,12 +74,6 @@ def test_a_file_of_another_model_is_refused(tmp_path):
         load_trained(other, tmp_path / "lora.safetensors")
 
 
-def test_without_peft_the_error_names_the_line_to_install_it(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "peft", None)
-    with pytest.raises(InputError, match=r"pip install -e '\.\[train\]'"):
-        add_lora(made(), 3)
-
-
 def test_on_a_bf16_base_what_trains_is_float32():
     model = made()
     model.unet.to(torch.bfloat16)
