@@ -203,12 +203,12 @@ def surfaced(drawn_B3HW: Tensor, laid_B3HW: Tensor, shown_B1HW: Tensor, part: fl
     are blurred: deep inside what they show, and less the more style, light, colour or pose differ."""
     side = min(drawn_B3HW.shape[-2:])
     drawn = drawn_B3HW.float()
-    seen = shown_B1HW.to(drawn)
+    own, seen = laid_B3HW.to(drawn), shown_B1HW.to(drawn)
     deep = (2 * _near(seen, max(1, round(DEEP * side))) - 1).clamp(0, 1) * seen
     reach = max(1, round(LIKE_WITHIN * side))
-    apart = _near((drawn - laid_B3HW.to(drawn)) * seen, reach) / _near(seen, reach).clamp_min(1e-3)
+    apart = _near((drawn - own) * seen, reach) / _near(seen, reach).clamp_min(1e-3)
     alike = torch.exp(-apart.square().mean(1, keepdim=True) / LIKE**2)
-    return drawn.lerp(laid_B3HW.to(drawn), part * alike * deep).to(drawn_B3HW)
+    return drawn.lerp(own, part * alike * deep).to(drawn_B3HW)
 
 
 def _near(x: Tensor, reach: int) -> Tensor:

@@ -1,10 +1,9 @@
 """Self-supervised examples for the Refiner, made from single pictures with a mask.
 
 The picture is the target. Its *draft* keeps layout, light and surroundings but has wrong details, or, better, is what
-the text-to-image model made of the picture's own caption and depth; its *reference* is an
-altered copy (moved, relit, without the style) whose patch features say how the subject looks. What may be trusted of
-the reference depends on the transfer: `full` everything, `pattern` its design without colour, `palette` its colours
-only.
+the text-to-image model made of the picture's own caption and depth; its *reference* is an altered copy (moved, relit,
+without the style) whose patch features say how the subject looks. What may be trusted of the reference depends on the
+transfer: `full` everything, `pattern` its design without colour, `palette` its colours only.
 """
 
 from __future__ import annotations
