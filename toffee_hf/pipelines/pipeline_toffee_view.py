@@ -107,19 +107,17 @@ def _solid_distance(mask: Tensor, depth: Tensor, nearest: float, farthest: float
 
 def _axes(distance_BSS: Tensor, solid_BSS: Tensor, line_S: Tensor) -> Tensor:
     """A point of each object's axis in the camera's frame, (B, 3)."""
-    side, axes = solid_BSS.shape[-1], []
-    for far, inside in zip(distance_BSS, solid_BSS, strict=True):
-        rows = inside.any(1).nonzero().flatten()
-        if not len(rows):
-            axes.append(far.new_tensor((0.0, 0.0, -1.0)))
-            continue
-        left = (inside[rows].float().argmax(1) + 1).clamp(max=side - 1)
-        right = (side - 2 - inside[rows].flip(1).float().argmax(1)).clamp(min=0)
-        across = line_S[inside.nonzero()[:, 1]]
-        edge = torch.cat([far[rows, left], far[rows, right]]).median()
-        z = edge * (1 + AXIS_BEHIND_EDGE * (across.max() - across.min()))
-        axes.append(torch.stack([across.median() * z, z * 0, -z]))
-    return torch.stack(axes)
+    side, rows, columns = solid_BSS.shape[-1], solid_BSS.any(2), solid_BSS.sum(1)
+    left = (solid_BSS.float().argmax(2) + 1).clamp(max=side - 1)
+    right = (side - 2 - solid_BSS.flip(2).float().argmax(2)).clamp(min=0)
+    edges = distance_BSS.gather(2, torch.stack([left, right], 2)).masked_fill(~rows[..., None], torch.inf)
+    edge = edges.flatten(1).sort(1).values.gather(1, (rows.sum(1, keepdim=True) - 1).clamp(min=0))[:, 0]
+    inside = columns > 0
+    across = line_S[(columns.cumsum(1) > (columns.sum(1, keepdim=True) - 1) // 2).float().argmax(1)]
+    first, last = inside.float().argmax(1), side - 1 - inside.flip(1).float().argmax(1)
+    z = edge * (1 + AXIS_BEHIND_EDGE * (line_S[last] - line_S[first]))
+    axes = torch.stack([across * z, z * 0, -z], -1)
+    return torch.where(rows.any(1)[:, None], axes, axes.new_tensor((0.0, 0.0, -1.0)))
 
 
 def _about_vertical(points_3: Tensor, turn: Tensor) -> Tensor:
