@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from toffee_hf.errors import InputError
 
-TOY_SUBJECTS = {"held-out": 256, "train": 3600}     # of the toy world's splits; an editor learns from many
+TOY_SUBJECTS = {"held-out": 256, "train": 9600}     # of the toy world's splits; an editor learns from many
 _TOY_SPLITS: dict[str, Literal["train", "held-out"]] = {"toy:held-out": "held-out", "toy:train": "train"}
 
 
