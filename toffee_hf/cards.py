@@ -91,13 +91,14 @@ def card_of_tiny(kind: str, family: Path, document: Path) -> str:
     if not isinstance(size, int):
         raise InputError(f"{family / 'vae' / 'config.json'} does not tell its sample_size")
     cost, others = told[kind], sum(c["minutes"] for name, c in told.items() if name != kind)
+    gpu = f" and {cost['gpu_minutes']:.1f} minutes of a GPU, shared with other models" if "gpu_minutes" in cost else ""
     source = {"name": "base", "repository": "the tiny family of toffee-hf, trained from random weights",
               "revision": None, "licence": "apache-2.0"}
     return render(kind, Facts(
         base="tiny", size_px=size, sources=[source],
         made="On renders of training subjects of the toy world, by `toffee train tiny`.",
-        cost=f"{cost['samples']:,.0f} training pictures in {cost['minutes']:.0f} minutes of one CPU core. The other "
-             f"models of the family took {others:.0f} minutes more.",
+        cost=f"{cost['samples']:,.0f} training pictures in {cost['minutes']:.0f} minutes of one CPU core{gpu}. "
+             f"The other models of the family took {others:.0f} minutes of a core more.",
         results=figures_in(document, kind, ", PSNR in dB inside the truth's mask"), depth=True))
 
 

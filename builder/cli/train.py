@@ -21,7 +21,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     tiny = models.add_parser("tiny", help="every model of the embedded recipe, from the toy world", allow_abbrev=False)
     add = tiny.add_argument
     add("--minutes", type=minutes, default=90.0, metavar="M",
-        help="budget on two cores; schedules scale (default: %(default)s)")
+        help="budget on two cores, and of a GPU; schedules scale (default: %(default)s)")
     add("--folder", type=Path, default=Path("runs/tiny"), metavar="DIR",
         help="checkpoints and the pool (default: %(default)s)")
     add("--start", default=None, metavar="FAMILY",
@@ -29,6 +29,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--seed", type=seed, default=0, metavar="S", help="(default: %(default)s)")
     add("--workers", type=positive, default=cpu_cores(), metavar="W",
         help="jobs at a time, one thread each (default: cores)")
+    add("--device", choices=("cpu", "cuda"), default="cpu",
+        help="cuda: diffusion models and depth learn there, from as many more pictures (default: %(default)s)")
     add("--only", default="", metavar="JOB,…", help="only these jobs; what they need must be done")
     add("--install", type=Path, default=None, metavar="DIR", help="then write the family as fp16 to DIR")
     add("--docs", type=Path, default=None, metavar="DIR",
@@ -59,7 +61,7 @@ def train_tiny(arguments: argparse.Namespace) -> int:
     if arguments.docs is not None:
         marked(arguments.docs / "method.md", FIGURES)        # before hours of training
     start = {None: None, "tiny": TINY}.get(arguments.start, Path(arguments.start or ""))
-    budget = Budget(minutes=arguments.minutes, seed=arguments.seed, start=start)
+    budget = Budget(minutes=arguments.minutes, seed=arguments.seed, start=start, device=arguments.device)
     train_tiny(arguments.folder, budget, arguments.workers, only)
     if arguments.install is not None:
         size = install(arguments.folder, arguments.install, start)

@@ -38,9 +38,10 @@ def write_figures(family: Path | str, docs: Path, count: int = 304, only: tuple[
         text = beside(whole.removeprefix(before + begin).removesuffix(end + after), text)
     costs = opened.folder / "training.json"
     if costs.exists():
-        rows = [(name, f"{cost['samples']:,.0f}", f"{cost['minutes']:.0f}")
+        rows = [(name, f"{cost['samples']:,.0f}", f"{cost['minutes']:.0f}", f"{cost.get('gpu_minutes', 0):.1f}")
                 for name, cost in json.loads(costs.read_text()).items()]
-        text += "\n\n" + markdown_rows(("model", "training pictures", "minutes of one CPU core"), rows)
+        heading = ("model", "training pictures", "minutes of one CPU core", "minutes of a GPU")
+        text += "\n\n" + markdown_rows(heading, rows)
     write_sheets(opened, docs / "tiny")
     rewrite(docs / "method.md", FIGURES, text)
     return text

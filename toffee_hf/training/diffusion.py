@@ -35,6 +35,7 @@ TOLD_DEPTH = 0.25                     # share of each batch that base and Contro
 ON_THE_SUBJECT = 2.0                  # how much more an error of base and ControlNet counts there
 SIGMAS = (32.0, 1.4)                  # noise over signal between which pictures are drawn: of 1,000 steps 980 to 600
 LEARNT_THERE = 0.85                   # share of what base and ControlNet learn that lies between these
+ANY_SHOT = 0.7                        # share of what they learn from shots in any pose and style
 UNET: dict[str, Any] = {
     "sample_size": 16, "in_channels": 16, "out_channels": 16, "block_out_channels": (64, 96, 144),
     "layers_per_block": 1,
@@ -60,7 +61,8 @@ class Captions:
     """Captions of pool rows as hidden states of the frozen text encoder."""
 
     def __init__(self, pool: Pool, tokenizer: CLIPTokenizer, encoder: CLIPTextModel, name: str) -> None:
-        self.pool, self.tokenizer, self.encoder, self.name = pool, tokenizer, encoder.eval().requires_grad_(False), name
+        self.pool, self.tokenizer, self.name = pool, tokenizer, name
+        self.encoder = encoder.eval().requires_grad_(False).to(pool.place.device)
 
     @torch.no_grad()
     def __call__(self, index: Tensor, step: int) -> Tensor:
@@ -69,7 +71,7 @@ class Captions:
         words = [self.pool.caption(i, choice) for i in index.tolist()]
         words = ["" if choice.random() < DROP_TEXT else w for w in words]
         ids = self.tokenizer(words, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        return self.encoder(ids).last_hidden_state
+        return self.encoder(ids.to(index.device)).last_hidden_state
 
 
 def _noised(z: Tensor, t: Tensor, alphas: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -84,16 +86,23 @@ def train_base(unet: UNet2DConditionModel, pool: Pool, captions: Captions, sched
                ) -> UNet2DConditionModel:
     """Text to image on every pool picture."""
     unet = unet.to(memory_format=torch.channels_last)
-    alphas = noise_schedule().alphas_cumprod
+    alphas = noise_schedule().alphas_cumprod.to(pool.place.device)
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        index = torch.randint(len(pool), (schedule.batch_size,), generator=generator)
+        index = _mostly_any(pool, schedule.batch_size, generator)
         noisy, velocity, t = _noised_rows(pool, index, alphas, generator)
         found = unet(noisy, t, captions(index, step), return_dict=False)[0]
         return _on_the_subject(found, velocity, pool, index)
 
-    fit("base", unet, loss, schedule, folder, seed)
+    fit("base", unet, loss, schedule, folder, seed, place=pool.place)
     return unet
+
+
+def _mostly_any(pool: Pool, count: int, generator: torch.Generator) -> Tensor:
+    """Rows (count,), ANY_SHOT of them in any pose and style, the others photos of a reference's kind."""
+    people = torch.randint(pool.subjects, (count,), generator=generator)
+    free = torch.rand(count, generator=generator) < ANY_SHOT
+    return people * SHOTS + 2 * free + torch.randint(2, (count,), generator=generator)
 
 
 def _noised_rows(pool: Pool, index: Tensor, alphas: Tensor, generator: torch.Generator
@@ -133,10 +142,11 @@ def train_controlnet(control: ControlNetModel, pool: Pool, captions: Captions, u
     """Depth of the subject as a control, and the base on beside it: most of each batch is drawn by caption alone."""
     both = torch.nn.ModuleDict({name: model.to(memory_format=torch.channels_last)
                                 for name, model in (("control", control), ("unet", unet))})
-    alphas, told = noise_schedule().alphas_cumprod, max(1, round(schedule.batch_size * TOLD_DEPTH))
+    alphas = noise_schedule().alphas_cumprod.to(pool.place.device)
+    told = max(1, round(schedule.batch_size * TOLD_DEPTH))
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        index = torch.randint(len(pool), (schedule.batch_size,), generator=generator)
+        index = _mostly_any(pool, schedule.batch_size, generator)
         noisy, velocity, t = _noised_rows(pool, index, alphas, generator)
         text = captions(index, step)
         picture = control_picture(pool.planes("depth", index[:told]), pool.planes("mask", index[:told]))
@@ -146,7 +156,7 @@ def train_controlnet(control: ControlNetModel, pool: Pool, captions: Captions, u
                      mid_block_additional_residual=F.pad(middle, free), return_dict=False)[0]
         return _on_the_subject(found, velocity, pool, index)
 
-    fit("controlnet", both, loss, schedule, folder, seed)
+    fit("controlnet", both, loss, schedule, folder, seed, place=pool.place)
     return control.eval(), unet.eval()
 
 
@@ -161,7 +171,7 @@ def draw_drafts(pool: Pool, pipeline: StableDiffusionControlNetPipeline, count: 
         latents.append(pipeline(
             [pool.caption(i, choice) for i in index.tolist()], picture, num_inference_steps=10, guidance_scale=2.0,
             generator=[torch.Generator().manual_seed(i) for i in index.tolist()], output_type="latent",
-            height=SIZE_PX, width=SIZE_PX).images.half())
+            height=SIZE_PX, width=SIZE_PX).images.half().cpu())
     for name, values in (("draft_latents", torch.cat(latents).numpy()), ("draft_rows", rows.numpy())):
         part = pool.folder / f"{name}.part"
         with part.open("wb") as file:
@@ -172,8 +182,10 @@ def draw_drafts(pool: Pool, pipeline: StableDiffusionControlNetPipeline, count: 
 def train_refiner(model: ToffeeRefinerUNet, pool: Pool, captions: Captions, autoencoder: Any, encoder: Dinov2Model,
                   schedule: Schedule, folder: Path, seed: int) -> ToffeeRefinerUNet:
     """Restore a degraded picture from the features of an altered copy of it: single pictures, no pairs."""
-    drawn = torch.from_numpy(np.array(pool.arrays["draft_rows"])) if "draft_rows" in pool.arrays else None
-    alphas = noise_schedule().alphas_cumprod
+    device = pool.place.device
+    autoencoder, encoder = autoencoder.to(device), encoder.to(device)
+    drawn = torch.from_numpy(np.array(pool.arrays["draft_rows"])).to(device) if "draft_rows" in pool.arrays else None
+    alphas = noise_schedule().alphas_cumprod.to(pool.place.device)
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(len(pool), (schedule.batch_size,), generator=generator)
@@ -183,7 +195,7 @@ def train_refiner(model: ToffeeRefinerUNet, pool: Pool, captions: Captions, auto
         example: RefinerExample = refiner_examples(pool, index, autoencoder, encoder, generator)
         return refiner_loss(model, example, (captions(index, step), None), alphas, generator)
 
-    fit("refiner", model, loss, schedule, folder, seed)
+    fit("refiner", model, loss, schedule, folder, seed, place=pool.place)
     return model
 
 
@@ -207,7 +219,8 @@ def _weighted(found: Tensor, clean: Tensor, weight: Tensor, inside: Tensor) -> d
 def train_view(model: ToffeeViewUNet, pool: Pool, captions: Captions, autoencoder: Any, encoder: Dinov2Model,
                schedule: Schedule, folder: Path, seed: int) -> ToffeeViewUNet:
     """Draw one shot of a subject from another shot of it in the same surroundings; most are told the turn."""
-    alphas = noise_schedule().alphas_cumprod
+    autoencoder, encoder = autoencoder.to(pool.place.device), encoder.to(pool.place.device)
+    alphas = noise_schedule().alphas_cumprod.to(pool.place.device)
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         people = torch.randint(pool.subjects, (schedule.batch_size,), generator=generator) * SHOTS
@@ -216,7 +229,7 @@ def train_view(model: ToffeeViewUNet, pool: Pool, captions: Captions, autoencode
         inside = F.avg_pool2d(pool.planes("mask", people + 1 - swap), 8)
         return view_loss(model, example, (captions(people + 1 - swap, step), None), inside, alphas, generator)
 
-    fit("view", model, loss, schedule, folder, seed)
+    fit("view", model, loss, schedule, folder, seed, place=pool.place)
     return model
 
 

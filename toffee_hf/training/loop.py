@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,27 @@ class Schedule:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where a loss is computed. precision: `no`, or `bf16` for autocast."""
+
+    device: torch.device = torch.device("cpu")
+    precision: str = "no"
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """New tensors on the device, matrix products at the precision."""
+        with ExitStack() as stack:
+            if self.device.type != "cpu":
+                stack.enter_context(self.device)
+            if self.precision == "bf16":
+                stack.enter_context(torch.autocast(self.device.type, torch.bfloat16))
+            yield
+
+
+CPU = Place()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Extras:
     """What a training on real data has besides; its log then has every step, and its state no frozen weights.
 
@@ -67,8 +88,9 @@ class Extras:
     save_every_s: float = 600.0
 
     @property
-    def device(self) -> torch.device:
-        return torch.device("cpu") if self.accelerator is None else self.accelerator.device
+    def place(self) -> Place:
+        device = CPU.device if self.accelerator is None else self.accelerator.device
+        return Place(device=device, precision=self.precision)
 
     @property
     def processes(self) -> int:
@@ -77,15 +99,6 @@ class Extras:
     @property
     def rank(self) -> int:
         return 0 if self.accelerator is None else int(self.accelerator.process_index)
-
-    def on_device(self) -> AbstractContextManager[Any]:
-        """Where a loss is computed: new tensors on the device, matrix products at the precision."""
-        stack = ExitStack()
-        if self.device.type != "cpu":
-            stack.enter_context(self.device)
-        if self.precision == "bf16":
-            stack.enter_context(torch.autocast(self.device.type, torch.bfloat16))
-        return stack
 
     def shared(self, value: Tensor) -> Tensor:
         """Mean over the processes."""
@@ -106,7 +119,7 @@ def step_generator(name: str, seed: int, step: int, rank: int = 0, device: torch
 
 
 def fit(name: str, module: nn.Module, loss: Loss, schedule: Schedule, folder: Path, seed: int = 0, *,
-        extras: Extras | None = None) -> nn.Module:
+        place: Place = CPU, extras: Extras | None = None) -> nn.Module:
     """Train the parameters of `module` that require gradients; return it with their moving average loaded.
 
     `loss(step, generator)` gives named scalars, of which "loss" is minimised. State is kept in `folder` (safetensors
@@ -117,8 +130,8 @@ def fit(name: str, module: nn.Module, loss: Loss, schedule: Schedule, folder: Pa
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     more = extras or Extras()
-    if extras is not None:
-        module.to(extras.device)
+    where = place if extras is None else extras.place
+    module.to(where.device)
     trained = {key: p for key, p in module.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(trained.values(), lr=schedule.learning_rate, betas=(0.9, 0.98),
                                   weight_decay=schedule.weight_decay, foreach=True)
@@ -132,8 +145,8 @@ def fit(name: str, module: nn.Module, loss: Loss, schedule: Schedule, folder: Pa
     for step in steps if extras is None else tqdm(steps, name, schedule.steps, initial=first, disable=None):
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate(step)
-        with more.on_device():
-            terms = loss(step, step_generator(name, seed, step, more.rank, more.device))
+        with where.entered():
+            terms = loss(step, step_generator(name, seed, step, more.rank, where.device))
         if not torch.isfinite(more.shared(terms["loss"].detach())):
             raise FloatingPointError(
                 f"{name}: loss is {terms['loss'].item()} at step {step} in {folder}")
@@ -154,7 +167,7 @@ def fit(name: str, module: nn.Module, loss: Loss, schedule: Schedule, folder: Pa
                 _log(folder, name, step, schedule, terms, time.monotonic() - begun, extras)
             due = more.every > 0 and ((step + 1) % more.every == 0 or last)
             if due and more.validate is not None:
-                with more.on_device():
+                with where.entered():
                     _validated(module, trained, average, more.validate, step + 1)
             if due or last or time.monotonic() - saved > pause:
                 before = time.monotonic()

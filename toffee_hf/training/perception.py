@@ -61,7 +61,7 @@ def train_depth(model: DepthAnythingForDepthEstimation, pool: Pool, schedule: Sc
         return {"loss": mae + subject + 4 * relief + edges, "mae": mae.detach(), "subject": subject.detach(),
                 "relief": relief.detach()}
 
-    fit("depth", model, loss, schedule, folder, seed)
+    fit("depth", model, loss, schedule, folder, seed, place=pool.place)
     return model
 
 

@@ -26,6 +26,7 @@ from toffee_hf.perception.depth import estimate_depth
 from toffee_hf.toy.captions import caption
 from toffee_hf.toy.render import Shot
 from toffee_hf.toy.world import ToySubject, reference_shot, toy_shot, toy_subject
+from toffee_hf.training.loop import CPU, Place
 
 SHOTS, SIZE_PX, CHUNK = 4, 128, 32
 FIELDS = {"image": (3,), "photo": (3,), "mask": (), "depth": ()}
@@ -41,10 +42,11 @@ def pool_shots(subject: ToySubject) -> list[Shot]:
 
 
 class Pool:
-    """A folder of rendered shots, read through memory maps."""
+    """A folder of rendered shots, read through memory maps; or, at a place that is no CPU, held there."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, place: Place = CPU) -> None:
+        self.folder, self.place = folder, place
+        self.held: dict[str, Tensor] = {}
         self.subjects = int((folder / "subjects.txt").read_text())
         self.arrays: dict[str, np.ndarray[Any, Any]] = {p.stem: np.load(p, mmap_mode="r") for p in folder.glob("*.npy")}
 
@@ -61,6 +63,10 @@ class Pool:
 
     def rows(self, field: str, index: Tensor) -> Tensor:
         """Rows of a field as stored, (B, …)."""
+        if self.place.device.type != "cpu":
+            if field not in self.held:
+                self.held[field] = torch.from_numpy(np.array(self.arrays[field])).to(self.place.device)
+            return self.held[field][index]
         order = index.sort()
         found = torch.from_numpy(self.arrays[field][order.values.numpy()])
         return found[order.indices.argsort()]
@@ -77,11 +83,16 @@ class Pool:
         """Latents of the drafts of some rows (B, C, h, w), and which rows have one (B,); others are 0."""
         like = self.rows("image_latents", index).float()
         if "draft_rows" not in self.arrays:
-            return torch.zeros_like(like), torch.zeros(len(index), dtype=torch.bool)
-        rows = torch.from_numpy(np.array(self.arrays["draft_rows"]))
+            return torch.zeros_like(like), torch.zeros_like(index, dtype=torch.bool)
+        rows = torch.from_numpy(np.array(self.arrays["draft_rows"])).to(index)
         place = torch.searchsorted(rows, index).clamp(max=len(rows) - 1)
         has = rows[place] == index
         return self.rows("draft_latents", place).float() * has[:, None, None, None], has
+
+    @cached_property
+    def yaw(self) -> Tensor:
+        """How far the subject is turned in each row, radians (N,)."""
+        return torch.tensor([shot.camera.yaw for shot in self.shots], device=self.place.device)
 
     def caption(self, i: int, choice: random.Random) -> str:
         """A wording for row i."""
@@ -126,11 +137,11 @@ def _render_chunk(folder: Path, subjects: int, first: int) -> None:
 def estimate_pool(pool: Pool, depth: Any, batch_size: int = 32) -> None:
     """Store the depth that a model sees in the photos of shots 0 and 1, which is what a View Generator works with."""
     target = pool.folder / "estimated.npy"
-    found = np.zeros((len(pool), SIZE_PX, SIZE_PX), np.uint8)
+    found, depth = np.zeros((len(pool), SIZE_PX, SIZE_PX), np.uint8), depth.to(pool.place.device)
     rows = torch.arange(len(pool))
     for index in tqdm(rows[rows % SHOTS < 2].split(batch_size), desc="depth", disable=None):
         seen = estimate_depth(depth, pool.pictures("photo", index))[:, 0]
-        found[index.numpy()] = (seen * 255).round().clamp(0, 255).byte().numpy()
+        found[index.numpy()] = (seen * 255).round().clamp(0, 255).byte().cpu().numpy()
     part = target.with_suffix(".part")
     with part.open("wb") as file:
         np.save(file, found)

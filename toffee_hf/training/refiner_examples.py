@@ -67,11 +67,12 @@ class Shown:
 @torch.no_grad()
 def refiner_examples(pool: Pool, index: Tensor, autoencoder: Any, encoder: Dinov2Model, generator: torch.Generator
                      ) -> RefinerExample:
-    """One example for each row of the pool."""
+    """One example for each row of the pool, at full precision."""
     shown = Shown(pool.pictures("image", index), pool.pictures("photo", index), pool.planes("mask", index),
                   pool.planes("depth", index))
-    example, transfer = examples_of(shown, pool.rows("image_latents", index).float(), autoencoder.latents, encoder,
-                                    generator)
+    with torch.autocast(index.device.type, enabled=False):
+        example, transfer = examples_of(shown, pool.rows("image_latents", index).float(), autoencoder.latents, encoder,
+                                        generator)
     own, has = pool.drafts(index)
     return replace(example, draft=torch.where((has & (transfer == 0))[:, None, None, None], own, example.draft))
 

@@ -1,7 +1,7 @@
 """Training of the whole tiny family: one pool of toy pictures, one job a model, base first, two lanes or more.
 
-Jobs run in processes of one thread each, as soon as what they need is done. Everything is seeded by step, so the
-weights depend on `minutes` and `seed` alone; a killed run goes on where it was.
+Jobs run in processes of one thread each, as soon as what they need is done. Everything is seeded by step, so on a CPU
+the weights depend on `minutes` and `seed` alone; a killed run goes on where it was. A GPU takes the costliest jobs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from toffee_hf.errors import InputError, RunError
 from toffee_hf.family import SAFE
 
 REFERENCE_MINUTES = 90                # the budget for which `samples` are stated: two cores for an hour and a half
-POOL_SUBJECTS = 3600
+POOL_SUBJECTS = {"cpu": 3600, "cuda": 9600}           # at REFERENCE_MINUTES; whatever the minutes
+GPU_PACE, GPU_BATCH = 64, 16          # a GPU's pictures, and its batch, for one of a core; seen on an H100: 57 to 170
 SPENT = "training.json"               # in a family's folder: what its weights have cost
 PATCHES = 256                         # of the patch encoder in a picture
 MIN_AUTOENCODER_DB = 28.0             # in the subject's mask, held out; under it no diffusion model is worth training
@@ -29,7 +30,8 @@ GATED_FROM_MINUTES = 30.0             # a smaller budget only tries the code out
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One model to train. samples: training pictures at REFERENCE_MINUTES; member: its folder in the family, if any."""
+    """One model to train. samples: training pictures at REFERENCE_MINUTES; member: its folder in the family, if any;
+    gpu: whether it goes to a GPU where there is one."""
 
     needs: tuple[str, ...]
     samples: int = 0
@@ -38,6 +40,7 @@ class Job:
     weight_decay: float = 0.01
     clip: float = 1.0
     member: str | None = None
+    gpu: bool = False
 
 
 JOBS: Mapping[str, Job] = MappingProxyType({
@@ -46,18 +49,18 @@ JOBS: Mapping[str, Job] = MappingProxyType({
     "latents": Job(("autoencoder",)),
     "clip": Job(("pool",), 30_720, 64, 1e-3, 0.05, member="clip"),
     "words": Job(("clip",), 64_000, 80, 5e-4),
-    "base": Job(("latents", "words"), 60_000, 16, 6e-4, member="unet"),
+    "base": Job(("latents", "words"), 60_000, 16, 6e-4, member="unet", gpu=True),
     "dino": Job(("pool",), 11_200, 16, 1e-3, 0.05, member="dino"),
     "domain": Job(("dino",), member="domain"),
     "segmenter": Job(("words",), 15_600, 24, 1.5e-3, member="segmenter"),
-    "depth": Job(("dino",), 4_800, 16, 1e-3, member="depth"),
+    "depth": Job(("dino",), 4_800, 16, 1e-3, member="depth", gpu=True),
     "decoder": Job(("latents",), 9_600, 16, 4e-4, 0.0, 0.5, member="vae"),
     "classifier": Job(("pool",), 48_000, 32, 2e-3, 0.02, member="classifier"),
-    "controlnet": Job(("base",), 14_400, 16, 1e-3, member="controlnet"),
-    "drafts": Job(("controlnet",), 1_600),
-    "refiner": Job(("drafts", "dino"), 28_800, 16, 6e-4, member="refiner"),
-    "estimates": Job(("depth",)),
-    "view": Job(("controlnet", "dino", "estimates"), 28_800, 16, 6e-4, member="view"),
+    "controlnet": Job(("base",), 14_400, 16, 1e-3, member="controlnet", gpu=True),
+    "drafts": Job(("controlnet",), 1_600, gpu=True),
+    "refiner": Job(("drafts", "dino"), 28_800, 16, 6e-4, member="refiner", gpu=True),
+    "estimates": Job(("depth",), gpu=True),
+    "view": Job(("controlnet", "dino", "estimates"), 28_800, 16, 6e-4, member="view", gpu=True),
 })
 
 
@@ -68,10 +71,11 @@ class Budget:
     minutes: float = REFERENCE_MINUTES
     seed: int = 0
     start: Path | None = None             # None: from random weights
+    device: str = "cpu"                   # or cuda
 
     def words(self) -> list[str]:
         """As arguments of a job's process."""
-        return [str(self.minutes), str(self.seed), *([str(self.start)] if self.start else [])]
+        return [str(self.minutes), str(self.seed), self.device, *([str(self.start)] if self.start else [])]
 
 
 def train_tiny(folder: Path, budget: Budget, workers: int, only: tuple[str, ...] = ()) -> None:
@@ -103,8 +107,9 @@ def _claim(folder: Path, budget: Budget) -> None:
     """A work folder belongs to one budget, since the schedules follow from it."""
     folder.mkdir(parents=True, exist_ok=True)
     start = None if budget.start is None else str(budget.start)
-    path, mine = folder / "budget.json", {"minutes": budget.minutes, "seed": budget.seed, "start": start}
-    if path.exists() and json.loads(path.read_text()) != mine:
+    path, mine = folder / "budget.json", {"minutes": budget.minutes, "seed": budget.seed, "start": start,
+                                          "device": budget.device}
+    if path.exists() and {"device": "cpu", **json.loads(path.read_text())} != mine:
         raise InputError(f"{folder} holds a training with {path.read_text().strip()}; give the same or another folder")
     path.write_text(json.dumps(mine) + "\n")
 
@@ -136,21 +141,26 @@ def run_job(folder: Path, name: str, budget: Budget) -> None:
     import torch
 
     from toffee_hf.training.correspondences import render_pairs
-    from toffee_hf.training.loop import Schedule
+    from toffee_hf.training.loop import CPU, Place, Schedule
     from toffee_hf.training.pool import Pool, render_pool
 
     torch.set_num_threads(1)
-    job = JOBS[name]
-    scale = budget.minutes / REFERENCE_MINUTES
+    job, place = JOBS[name], CPU
+    scale, batch_size = budget.minutes / REFERENCE_MINUTES, job.batch_size
+    if job.gpu and budget.device == "cuda":
+        scale, batch_size = GPU_PACE * scale, GPU_BATCH * batch_size
+        place = Place(device=torch.device("cuda"), precision="bf16")
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     if name == "pool":
-        subjects, cores = max(56, round(POOL_SUBJECTS * min(1.0, scale))), os.cpu_count() or 1
+        most, cores = POOL_SUBJECTS[budget.device], os.cpu_count() or 1
+        subjects = most if budget.device == "cuda" else max(56, round(most * min(1.0, scale)))
         render_pool(folder / "pool", subjects, cores)
         render_pairs(folder / "pool" / "pairs", subjects // 2, cores)
     else:
-        schedule = Schedule(steps=max(2, round(job.samples * scale / job.batch_size)), learning_rate=job.learning_rate,
-                            batch_size=job.batch_size, weight_decay=job.weight_decay, clip=job.clip)
+        schedule = Schedule(steps=max(2, round(job.samples * scale / batch_size)), learning_rate=job.learning_rate,
+                            batch_size=batch_size, weight_decay=job.weight_decay, clip=job.clip)
         torch.manual_seed(budget.seed)
-        TRAINERS[name](_Desk(folder, Pool(folder / "pool"), schedule, budget))
+        TRAINERS[name](_Desk(folder, Pool(folder / "pool", place), schedule, budget))
     (folder / f"{name}.done").touch()
 
 
@@ -333,7 +343,7 @@ def _drafts(desk: _Desk) -> None:
     pipeline = StableDiffusionControlNetPipeline(
         vae=desk.autoencoder, text_encoder=clip.text_model, tokenizer=tokenizer, unet=desk.base,
         controlnet=desk.load(ControlNetModel, "controlnet"), scheduler=noise_schedule(), safety_checker=None,
-        feature_extractor=None, requires_safety_checker=False)
+        feature_extractor=None, requires_safety_checker=False).to(desk.pool.place.device)
     pipeline.set_progress_bar_config(disable=True)
     draw_drafts(desk.pool, pipeline, desk.schedule.steps * desk.schedule.batch_size, desk.seed)
 
@@ -384,7 +394,10 @@ TRAINERS: Mapping[str, Callable[[_Desk], None]] = MappingProxyType({
 
 
 def spent(folder: Path, start: Path | None) -> dict[str, dict[str, float]]:
-    """Pictures and minutes of one core that each job's models have cost, those of the starting family included."""
+    """Pictures, minutes of one core and minutes of a GPU that each job's models have cost, those of the starting family
+    included."""
+    budget = folder / "budget.json"
+    device = json.loads(budget.read_text()).get("device", "cpu") if budget.exists() else "cpu"
     before = _spent_before(folder, start)
     found: dict[str, dict[str, float]] = {**before}
     for name in JOBS:
@@ -392,8 +405,9 @@ def spent(folder: Path, start: Path | None) -> dict[str, dict[str, float]]:
         if log.exists():
             last = json.loads(log.read_text().splitlines()[-1])
             old = before.get(name, {"samples": 0, "minutes": 0.0})
-            found[name] = {"samples": old["samples"] + last["samples"],
-                           "minutes": round(old["minutes"] + last["minutes"], 1)}
+            of = "gpu_minutes" if JOBS[name].gpu and device == "cuda" else "minutes"
+            found[name] = {**old, "samples": old["samples"] + last["samples"],
+                           of: round(old.get(of, 0.0) + last["minutes"], 1)}
     return found
 
 
@@ -443,6 +457,6 @@ def install(folder: Path, family: Path, start: Path | None = None) -> int:
 
 
 if __name__ == "__main__":
-    _folder, _job, _minutes, _seed, *_start_from = sys.argv[1:]
-    run_job(Path(_folder), _job, Budget(minutes=float(_minutes), seed=int(_seed),
+    _folder, _job, _minutes, _seed, _device, *_start_from = sys.argv[1:]
+    run_job(Path(_folder), _job, Budget(minutes=float(_minutes), seed=int(_seed), device=_device,
                                         start=Path(_start_from[0]) if _start_from else None))

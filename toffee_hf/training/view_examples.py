@@ -58,9 +58,8 @@ class TwoViews:
 @torch.no_grad()
 def view_examples(pool: Pool, shown: Tensor, wanted: Tensor, autoencoder: Any, encoder: Dinov2Model,
                   generator: torch.Generator) -> ViewExample:
-    """One example for each pair of pool rows (shown, wanted)."""
-    turn = torch.tensor([pool.shots[w].camera.yaw - pool.shots[s].camera.yaw
-                         for s, w in zip(shown.tolist(), wanted.tolist(), strict=True)])
+    """One example for each pair of pool rows (shown, wanted), at full precision."""
+    turn = pool.yaw[wanted] - pool.yaw[shown]
     depth = pool.planes("depth", shown)
     if "estimated" in pool.arrays:
         guessed = torch.rand(len(turn), 1, 1, 1, generator=generator) < GUESSED
@@ -68,7 +67,8 @@ def view_examples(pool: Pool, shown: Tensor, wanted: Tensor, autoencoder: Any, e
     views = TwoViews(pool.pictures("photo", shown), pool.planes("mask", shown), pool.planes("mask", wanted), turn,
                      depth)
     known, clean = (pool.rows("image_latents", index).float() for index in (shown, wanted))
-    return examples_of_views(views, known, clean, autoencoder.latents, encoder, generator)
+    with torch.autocast(shown.device.type, enabled=False):
+        return examples_of_views(views, known, clean, autoencoder.latents, encoder, generator)
 
 
 @torch.no_grad()

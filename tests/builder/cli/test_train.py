@@ -52,6 +52,11 @@ def test_a_start_reaches_the_training_and_the_bill(done, given, start):
     assert [call[0] for call in done] == ["train", "install"]
 
 
+@pytest.mark.parametrize("given", ["cpu", "cuda"])
+def test_a_device_reaches_the_training(done, given):
+    assert status("--device", given) == 0 and done[0][2].device == given
+
+
 def test_docs_need_an_installed_family(done, capsys):
     assert status("--docs", "docs") == 2
     assert "--docs measures the family that --install writes" in capsys.readouterr().err

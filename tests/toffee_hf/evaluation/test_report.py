@@ -79,11 +79,12 @@ def document(tmp_path):
 
 def test_figures_and_costs_go_into_the_method(tmp_path, measured):
     folder, calls = measured
-    (folder / "training.json").write_text(json.dumps({"clip": {"samples": 30720, "minutes": 12.6}}))
+    (folder / "training.json").write_text(json.dumps({"clip": {"samples": 30720, "minutes": 12.6},
+                                                      "view": {"samples": 9, "minutes": 1, "gpu_minutes": 4.94}}))
     docs = document(tmp_path)
     text = write_figures(folder, docs, 40, ("perception",))
-    assert text == table(FOUND) + ("\n\n| model | training pictures | minutes of one CPU core |\n| --- | --- | --- |\n"
-                                   "| clip | 30,720 | 13 |")
+    assert text == table(FOUND) + ("\n\n| model | training pictures | minutes of one CPU core | minutes of a GPU |\n"
+                                   "| --- | --- | --- | --- |\n| clip | 30,720 | 13 | 0.0 |\n| view | 9 | 1 | 4.9 |")
     assert (docs / "method.md").read_text() == (
         f"top\n<!-- {FIGURES}: begin -->\n{text}\n<!-- {FIGURES}: end -->\nbottom\n")
     assert calls == [(40, ("perception",)), docs / "tiny"]

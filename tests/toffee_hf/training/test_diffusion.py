@@ -1,12 +1,16 @@
 """Base and ControlNet: trained on together, on the subject most, and the caption as a whole counts."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
 from toffee_hf.training.diffusion import (
+    ANY_SHOT,
     LEARNT_THERE,
     UNET,
+    _mostly_any,
     _noised_rows,
     _on_the_subject,
     new_controlnet,
@@ -15,6 +19,7 @@ from toffee_hf.training.diffusion import (
     train_controlnet,
 )
 from toffee_hf.training.loop import Schedule
+from toffee_hf.training.pool import SHOTS
 
 SCHEDULE = Schedule(steps=2, learning_rate=1e-3, batch_size=4)
 
@@ -104,3 +109,10 @@ def test_an_error_on_the_subject_counts_more(toys):
     on, beside = ((where > 0.99).float().expand_as(velocity) for where in (inside, 1 - inside))
     costs = [_on_the_subject(x / x.sum(), velocity, toys, index)["loss"] * x.sum() for x in (on, beside)]
     assert costs[0] == pytest.approx(3 * costs[1].item(), rel=0.02)
+
+
+def test_most_of_what_is_learnt_is_in_any_pose_and_style():
+    rows = _mostly_any(SimpleNamespace(subjects=50), 8000, torch.Generator().manual_seed(0))
+    shots = torch.bincount(rows % SHOTS, minlength=SHOTS) / len(rows)
+    assert rows.min() >= 0 and rows.max() < 50 * SHOTS and len((rows // SHOTS).unique()) == 50
+    assert shots.tolist() == pytest.approx([(1 - ANY_SHOT) / 2] * 2 + [ANY_SHOT / 2] * 2, abs=0.02)

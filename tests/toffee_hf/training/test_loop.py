@@ -11,7 +11,7 @@ from safetensors import safe_open
 from torch import nn
 
 from toffee_hf.training import loop
-from toffee_hf.training.loop import Extras, Schedule, fit, step_generator
+from toffee_hf.training.loop import CPU, Extras, Place, Schedule, fit, step_generator
 from toffee_hf.training.tiny import spent
 
 SIX = Schedule(steps=6, learning_rate=1e-2, batch_size=4)
@@ -55,6 +55,29 @@ def test_it_learns(tmp_path):
     before = (model(x) - x.sum(1, keepdim=True)).square().mean()
     fit("small", model, regression(model), Schedule(steps=150, learning_rate=2e-2, batch_size=16), tmp_path)
     assert (model.eval()(x) - x.sum(1, keepdim=True)).square().mean() < 0.3 * before
+
+
+def test_a_place_decides_device_and_precision():
+    x = torch.ones(2, 2)
+    with CPU.entered():
+        assert (x @ x).dtype == torch.float32 and torch.zeros(1).device.type == "cpu"
+    with Place(precision="bf16").entered():
+        assert (x @ x).dtype == torch.bfloat16
+    with Place(device=torch.device("meta")).entered():
+        assert torch.zeros(1).device.type == "meta"
+    assert Extras(precision="bf16").place == Place(precision="bf16")
+
+
+def test_a_training_is_done_at_its_place(tmp_path):
+    model, seen = small(), []
+
+    def loss(step, generator):
+        found = model(torch.randn(16, 3, generator=generator))
+        seen.append(found.dtype)
+        return {"loss": found.float().square().mean()}
+
+    fit("small", model, loss, replace(SIX, steps=2), tmp_path, place=Place(precision="bf16"))
+    assert seen == [torch.bfloat16] * 2 and {p.dtype for p in model.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("killed_at", [1, 3, 5])

@@ -9,6 +9,7 @@ import torch
 from tests.toffee_hf.training.in_process import InProcess
 from toffee_hf.toy.world import toy_subject
 from toffee_hf.training import pool as module
+from toffee_hf.training.loop import Place
 from toffee_hf.training.pool import SHOTS, Pool, encode_pool, pool_shots, render_pool
 
 
@@ -98,3 +99,15 @@ def test_latents_are_stored_once(pool, family):
     written = (pool.folder / "image_latents.npy").stat().st_mtime_ns
     encode_pool(found, None)
     assert (pool.folder / "image_latents.npy").stat().st_mtime_ns == written
+
+
+def test_away_from_the_cpu_rows_are_held_there(pool):
+    """A device without memory stands for one: what is asked there comes from there."""
+    place = Place(device=torch.device("meta"))
+    away, index = Pool(pool.folder, place), torch.arange(3, device="meta")
+    assert away.pictures("image", index).device == away.planes("mask", index).device == away.yaw.device == place.device
+    assert away.pictures("image", index).shape == (3, 3, 64, 64) and away.planes("depth", index).shape == (3, 1, 64, 64)
+
+
+def test_yaw_is_that_of_the_shots(pool):
+    assert pool.yaw.tolist() == pytest.approx([shot.camera.yaw for shot in pool.shots])

@@ -73,7 +73,7 @@ def test_a_folder_belongs_to_one_budget_seed_and_start(tmp_path, started):
         with pytest.raises(InputError, match="another folder"):
             train_tiny(tmp_path / "work", other, 1)
     written = json.loads((tmp_path / "work" / "budget.json").read_text())
-    assert written == {"minutes": 60, "seed": 0, "start": None}
+    assert written == {"minutes": 60, "seed": 0, "start": None, "device": "cpu"}
 
 
 def test_the_budget_holds_the_start(tmp_path, started):
@@ -82,7 +82,7 @@ def test_the_budget_holds_the_start(tmp_path, started):
     train_tiny(tmp_path / "work", budget, 1)
     assert sorted(started) == sorted(JOBS)
     written = json.loads((tmp_path / "work" / "budget.json").read_text())
-    assert written == {"minutes": 60, "seed": 0, "start": str(tmp_path / "family")}
+    assert written == {"minutes": 60, "seed": 0, "start": str(tmp_path / "family"), "device": "cpu"}
     train_tiny(tmp_path / "work", budget, 1)
     with pytest.raises(InputError, match="another folder"):
         train_tiny(tmp_path / "work", HOUR, 1)
@@ -174,11 +174,11 @@ def test_without_a_start_a_job_begins_with_its_own_weights(family, tmp_path):
 def test_a_jobs_process_is_given_the_whole_budget(monkeypatch, tmp_path):
     commands = []
     monkeypatch.setattr(tiny.subprocess, "Popen", lambda command, env: commands.append((command, env)))
-    for budget in (HOUR, Budget(minutes=0.5, seed=3, start=tmp_path / "a family")):
+    for budget in (HOUR, Budget(minutes=0.5, seed=3, start=tmp_path / "a family", device="cuda")):
         tiny._start(tmp_path, "base", budget)
     (plain, environment), (started, _) = commands
-    assert plain[1:] == ["-m", "toffee_hf.training.tiny", str(tmp_path), "base", "60", "0"]
-    assert started[3:] == [str(tmp_path), "base", "0.5", "3", str(tmp_path / "a family")]
+    assert plain[1:] == ["-m", "toffee_hf.training.tiny", str(tmp_path), "base", "60", "0", "cpu"]
+    assert started[3:] == [str(tmp_path), "base", "0.5", "3", "cuda", str(tmp_path / "a family")]
     assert environment["OMP_NUM_THREADS"] == "1"
 
 
@@ -191,7 +191,7 @@ def test_a_jobs_process_understands_it(monkeypatch, tmp_path, family, with_start
         told.update(seed=seed, steps=schedule.steps)
         return model
 
-    monkeypatch.setattr(pool, "Pool", lambda folder: None)
+    monkeypatch.setattr(pool, "Pool", lambda folder, place: None)
     monkeypatch.setattr(classifier, "new_classifier", small_classifier)
     monkeypatch.setattr(classifier, "train_classifier", train)
     budget = Budget(minutes=0.9, seed=5, start=family.folder if with_start else None)
@@ -203,3 +203,42 @@ def test_a_jobs_process_understands_it(monkeypatch, tmp_path, family, with_start
     assert told == {"seed": 5, "steps": round(JOBS["classifier"].samples / 100 / JOBS["classifier"].batch_size)}
     saved = type(family.classifier).from_pretrained(tmp_path / "models" / "classifier")
     assert alike(saved, family.classifier) == with_start
+
+
+@pytest.mark.parametrize(("name", "device", "pace", "batch", "precision"), [
+    ("controlnet", "cuda", 64, 16, "bf16"), ("classifier", "cuda", 1, 1, "no"), ("controlnet", "cpu", 1, 1, "no")])
+def test_a_gpu_takes_the_costliest_jobs_with_more_pictures_in_larger_batches(
+        monkeypatch, tmp_path, name, device, pace, batch, precision):
+    seen = []
+    monkeypatch.setattr(pool, "Pool", lambda folder, place: place)
+    monkeypatch.setattr(tiny, "TRAINERS", {name: seen.append})
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        tiny.run_job(tmp_path, name, Budget(minutes=9, device=device))
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+    (desk,), job = seen, JOBS[name]
+    assert desk.schedule.batch_size == batch * job.batch_size
+    assert desk.schedule.steps == round(job.samples * pace / 10 / (batch * job.batch_size))
+    assert desk.pool.precision == precision and desk.pool.device.type == (device if job.gpu else "cpu")
+
+
+def test_minutes_of_a_gpu_are_told_apart(tmp_path):
+    start = tmp_path / "family"
+    start.mkdir()
+    (start / "training.json").write_text(json.dumps({"view": {"samples": 100, "minutes": 7.0},
+                                                     "dino": {"samples": 10, "minutes": 1.0}}))
+    work = tmp_path / "work"
+    for name in ("view", "dino"):
+        (work / name).mkdir(parents=True)
+        (work / name / "log.jsonl").write_text('{"samples": 50, "minutes": 2.5}\n')
+    (work / "budget.json").write_text('{"device": "cuda"}')
+    assert tiny.spent(work, start) == {"view": {"samples": 150, "minutes": 7.0, "gpu_minutes": 2.5},
+                                       "dino": {"samples": 60, "minutes": 3.5}}
+
+
+def test_a_folder_of_before_devices_were_told_goes_on(started, tmp_path):
+    (tmp_path / "budget.json").write_text('{"minutes": 60, "seed": 0, "start": null}')
+    train_tiny(tmp_path, HOUR, 4)
+    with pytest.raises(InputError, match="holds a training"):
+        train_tiny(tmp_path, Budget(minutes=60, device="cuda"), 4)
