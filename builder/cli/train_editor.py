@@ -34,6 +34,8 @@ def add_editor(models: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     add("--install", type=Path, default=None, metavar="FAMILY",
         help="then write what LoRA left to the folder of the family that is the base, as fp16")
     add("--start", default="", metavar="FOLDER", help="an editor to go on from (default: the base)")
+    add("--rebase", action="store_true",
+        help="go on with the LoRA of --start over this base, though it was trained over another")
     parser.set_defaults(run=train_editor)
 
 
@@ -60,4 +62,4 @@ def _of_editor(arguments: argparse.Namespace) -> dict[str, Any]:
             "reconstruction": arguments.reconstruction, "targets": arguments.targets,
             "views": not arguments.without_views, "noisings": arguments.noisings,
             "least_noise": arguments.least_noise,
-            "gate": not arguments.without_gate, "start": arguments.start}
+            "gate": not arguments.without_gate, "start": arguments.start, "rebase": arguments.rebase}

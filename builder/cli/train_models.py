@@ -44,6 +44,8 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     add("--precision", choices=("no", "bf16"), default="no", help="bf16 is for GPUs (default: %(default)s)")
     add("--every", type=positive, default=1000, metavar="N",
         help="steps between validation grids (default: %(default)s)")
+    add("--ema", type=float, default=0.999, metavar="D",
+        help="decay of the average of the weights, which is what stays (default: %(default)s)")
     add("--checkpointing", action="store_true", help="less memory for more time")
 
 
@@ -70,7 +72,8 @@ def settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """Of a TrainConfig."""
     return {"steps": arguments.steps, "batch_size": arguments.batch_size, "learning_rate": arguments.learning_rate,
             "size_px": arguments.size_px, "lora_rank": arguments.lora_rank or 0, "seed": arguments.seed,
-            "precision": arguments.precision, "every": arguments.every, "checkpointing": arguments.checkpointing}
+            "precision": arguments.precision, "every": arguments.every, "ema": arguments.ema,
+            "checkpointing": arguments.checkpointing}
 
 
 def _train(arguments: argparse.Namespace, member: str, read: Callable[[str, int], Any],

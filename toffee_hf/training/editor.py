@@ -57,7 +57,8 @@ def new_editor(backbone: Backbone, config: EditorConfig, size_px: int) -> Toffee
     """An editor that starts from the base's UNet, or from the editor in `config.start`."""
     if config.start:
         start = Path(config.start)
-        _check_base(start, backbone.sources["base"].revision, f"--start {start}")
+        if not config.rebase:
+            _check_base(start, backbone.sources["base"].revision, f"--start {start}")
         found = _fitting(editor_of(backbone.unet, start, apart=bool(config.lora_rank)), backbone, config.start)
         found.lora_over = config.start if config.lora_rank and not (start / PART).is_file() else ""
         return found
@@ -121,7 +122,8 @@ def _check_base(trained: Path, digest: str | None, name: str) -> None:
         return
     over = json.loads((trained / DONE).read_text())["config"]["base"]["sources"]["base"]["revision"]
     if over and digest and over != digest:
-        raise InputError(f"{name} was trained by LoRA over another base: over weights {over}, and these are {digest}")
+        raise InputError(f"{name} was trained by LoRA over another base: over weights {over}, and these are {digest}; "
+                         "--rebase trains a --start on all the same")
 
 
 def _fitting(model: ToffeeEditorUNet, backbone: Backbone, start: str) -> ToffeeEditorUNet:

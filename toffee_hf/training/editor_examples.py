@@ -36,7 +36,8 @@ class EditorConfig(TrainConfig):
     rows count whose reference is a new view; noisings: noisy copies of each example, at times spread over the schedule,
     where encoding costs as much as learning; least_noise: share of the noise schedule, from its clean end, that is not
     learnt, in [0, 1), for a scheduler that draws above it; gate: whether how far the laid subject is believed is learnt
-    too, which a squared error lowers; start: folder of an editor to go on from.
+    too, which a squared error lowers; start: folder of an editor to go on from; rebase: although its LoRA was trained
+    over another base, which is close enough for it to be of use.
     """
 
     tasks: str = "joint"
@@ -53,6 +54,7 @@ class EditorConfig(TrainConfig):
     least_noise: float = 0.0
     gate: bool = True
     start: str = ""
+    rebase: bool = False
 
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)

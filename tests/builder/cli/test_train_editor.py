@@ -28,11 +28,11 @@ def status(*arguments):
 
 def test_from_a_dataset_to_a_model(tmp_path, data, base, capsys):
     command = ("--data", data, "--base", base, "--output", tmp_path / "out", "--steps", 2, "--lora-rank", 2,
-               "--limit", 9, "--editing-share", 0.25, "--reconstruction", 0, "--batch-size", 2)
+               "--limit", 9, "--editing-share", 0.25, "--reconstruction", 0, "--ema", 0.9, "--batch-size", 2)
     assert status(*command) == 0
     told = json.loads((tmp_path / "out" / "training.json").read_text())
     assert told["samples"] == 4 and told["data"]["rows"] == {"generation": 6, "editing": 4}
-    assert (told["config"]["editing"], told["config"]["reconstruction"]) == (0.25, 0)
+    assert [told["config"][name] for name in ("editing", "reconstruction", "ema", "rebase")] == [0.25, 0, 0.9, False]
     assert f"model: {tmp_path / 'out' / 'editor'}" in capsys.readouterr().out
     assert (tmp_path / "out" / "editor" / "config.json").is_file()
     assert status(*command) == 0, "the same command again"

@@ -271,6 +271,11 @@ def test_lora_stays_with_the_weights_that_it_was_trained_over(tmp_path, family, 
             refused()
     with pytest.raises(InputError, match="another configuration"):
         train(data, other, tmp_path / "cut", **settings)
+    found = train(data, other, tmp_path / "laid", **settings, start=str(run), rebase=True)
+    kept, unet = found.state_dict(), Family(other, "cpu").unet
+    assert torch.equal(kept["down_blocks.0.resnets.0.norm1.weight"],
+                       unet.state_dict()["down_blocks.0.resnets.0.norm1.weight"]), "over the base that is there now"
+    install_editor(tmp_path / "laid", other)
 
 
 def test_a_gate_stays_as_it_is_through_a_resumed_training_and_all_else_learns(tmp_path, family, data):
