@@ -134,7 +134,15 @@ def _ways(family: Family, task: Task, part: Part) -> dict[str, Values]:
                  "the source": judge.scores({EDIT: task.source}), "truth": judge.scores({NEW: task.truth.x})}
     for way in part.ways:
         found[way.name] = judge.scores({what: drawn_by(family, way, task, what) for what in way.draws})
+        if part.rivals:
+            found[way.name] |= _ahead(found[way.name], found["reference pasted"])
     return found
+
+
+def _ahead(mine: Values, pasted: Values) -> Values:
+    """How far each picture is ahead of the reference pasted: the pairs' own interval is narrower than either's."""
+    shared = [name for what in (POSED, EDIT) if (name := f"{what}: PSNR in the mask") in mine]
+    return {name.replace("PSNR", "ahead of the reference pasted, PSNR"): mine[name] - pasted[name] for name in shared}
 
 
 def drawn_by(family: Family, way: Way, task: Task, what: str) -> Tensor:

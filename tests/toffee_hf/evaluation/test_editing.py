@@ -96,6 +96,10 @@ def test_figures_of_every_way_and_rival(family, monkeypatch):
     lines = as_lines(found)
     assert isinstance(lines[f"editor, good, {name}"], Figure)
     assert all(line.startswith("editor, ") for line in lines), "as cards look for them"
+    for what in (POSED, EDIT):
+        ahead = found["good"].pop(f"{what}: ahead of the reference pasted, PSNR in the mask")
+        apart = [found[way][f"{what}: PSNR in the mask"].mean for way in ("good", "reference pasted")]
+        assert ahead.mean == pytest.approx(apart[0] - apart[1], abs=1e-3), "subject by subject"
     alone = measure_editors(family, ways[:1], 2, 1, rivals=False)
     assert alone == {"good": found["good"]}, "a figure does not depend on what is measured beside it"
 
