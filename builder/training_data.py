@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 UNNAMED = "object"                    # class word of a dataset that has masks and no words
 _TOYS, _MEASURED = "toy:train", "toy:held-out"
+MOST_TOYS = 1000                      # of these subjects, since their pictures are drawn before the first step
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,9 @@ def _multiview_folder(spec: str) -> TrainingData | None:
 def _indexed(spec: str, size_px: int) -> TrainingData:
     index, told = _index(spec, size_px)
     skipped = Counter(line.reason.partition(":")[0] for line in index.skipped)
-    return TrainingData([_picture(subject, told) for subject in index], dict(sorted(skipped.items())), placeless(spec))
+    subjects = list(index)[:MOST_TOYS] if spec == _TOYS else index
+    pictures = [_picture(subject, told) for subject in subjects]
+    return TrainingData(pictures, dict(sorted(skipped.items())), placeless(spec))
 
 
 def _index(spec: str, size_px: int) -> tuple[SubjectIndex, dict[str, list[object]]]:
@@ -108,7 +111,7 @@ def _toy_views(spec: str, size_px: int) -> TrainingData:
     from toffee_hf.training.multiview import toy_views
 
     found: list[Picture] = []
-    for subject in index_subjects(spec, size_px):
+    for subject in list(index_subjects(spec, size_px))[:MOST_TOYS]:
         assert isinstance(subject.locator, ToyPicture)
         found += toy_views(subject.locator.split, subject.locator.index, subject.class_name, size_px)
     return TrainingData(found, {}, spec, same_place=True)

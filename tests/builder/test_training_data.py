@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from builder.training_data import UNNAMED, photos_of, views_of
+from builder.training_data import MOST_TOYS, UNNAMED, photos_of, views_of
 from tests.toffee_hf.training.real_data import mask, photo
 from toffee_hf.errors import InputError
 
@@ -121,7 +121,7 @@ def test_data_has_the_name_of_its_folder_and_not_its_place(tmp_path, monkeypatch
 def test_toys_come_in_two_views_in_the_same_place_with_masks_and_cameras():
     found = views_of("toy:train", 64)
     first, second = found.pictures[:2]
-    assert found.same_place and first.thing == second.thing and len(found.pictures) == 7200
+    assert found.same_place and first.thing == second.thing and len(found.pictures) == 2 * MOST_TOYS
     a, b = (np.array(Image.open(io.BytesIO(p.read()))) for p in (first, second))
     inside = [np.array(Image.open(io.BytesIO(p.read_mask()))) > 0 for p in (first, second)]
     assert a.shape == (64, 64, 3) and 0.02 < inside[0].mean() < 0.7

@@ -39,7 +39,7 @@ NAMED: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
     (MATCHING, "off: no reference at all", {"threshold": 2.0}),
     (INPUT, "the subject cut out", {"cutout": True}), (INPUT, "the whole picture", {"cutout": False}),
 )
-UNSEEN = 10_000                       # training subjects to 19,999 that are in no pool: settings are chosen on them
+UNSEEN = 10_000                       # training subjects, here to 19,999, are in no pool: settings are chosen on them
 POOL_SUBJECTS, TRAIN_BATCH, TRAIN_RATE = 256, 16, 2e-4
 Values = dict[str, list[float]]       # by column, one a subject
 

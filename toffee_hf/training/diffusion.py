@@ -161,12 +161,13 @@ def train_controlnet(control: ControlNetModel, pool: Pool, captions: Captions, u
 
 
 @torch.no_grad()
-def draw_drafts(pool: Pool, pipeline: StableDiffusionControlNetPipeline, count: int, seed: int) -> None:
+def draw_drafts(pool: Pool, pipeline: StableDiffusionControlNetPipeline, count: int, seed: int, batch_size: int = 16
+                ) -> None:
     """Let the base draw `count` rows of the pool anew, by their captions and the depth of their subjects."""
     choice = random.Random(f"drafts/{seed}")
     rows = torch.tensor(sorted(choice.sample(range(len(pool)), min(count, len(pool)))))
     latents = []
-    for index in tqdm(rows.split(16), desc="drafts", disable=None):
+    for index in tqdm(rows.split(batch_size), desc="drafts", disable=None):
         picture = control_picture(pool.planes("depth", index), pool.planes("mask", index))
         latents.append(pipeline(
             [pool.caption(i, choice) for i in index.tolist()], picture, num_inference_steps=10, guidance_scale=2.0,

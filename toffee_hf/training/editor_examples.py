@@ -65,6 +65,8 @@ class EditorConfig(TrainConfig):
         wrong += [] if self.limit is None or self.limit >= 1 else ["limit"]
         wrong += [] if self.noisings >= 1 else ["noisings"]
         wrong += [] if 0 <= self.least_noise < 1 else ["least_noise"]
+        if self.rebase and not self.start:
+            raise InputError("rebase is for an editor to go on from: give its start")
         if wrong:
             raise InputError(f"an editor needs {', '.join(shares)} in [0, 1], tasks out of {', '.join(TASKS)}, targets "
                              f"out of {', '.join(TARGETS)}, limit and noisings >= 1, least_noise in [0, 1); got "

@@ -123,7 +123,8 @@ def fit(name: str, module: nn.Module, loss: Loss, schedule: Schedule, folder: Pa
     """Train the parameters of `module` that require gradients; return it with their moving average loaded.
 
     `loss(step, generator)` gives named scalars, of which "loss" is minimised. State is kept in `folder` (safetensors
-    and JSON, written whole or not at all); a killed run continues to the same parameters as an uninterrupted one.
+    and JSON, written whole or not at all); on a CPU a killed run continues to the same parameters as an uninterrupted
+    one. place: where it is done, unless `extras` has a place of its own.
     Raises FloatingPointError when the loss or its gradient is not finite, and DiskFull or RunError when nothing can be
     written; the last checkpoint stays. InputError if the state is of another fingerprint.
     """

@@ -67,7 +67,7 @@ class Shown:
 @torch.no_grad()
 def refiner_examples(pool: Pool, index: Tensor, autoencoder: Any, encoder: Dinov2Model, generator: torch.Generator
                      ) -> RefinerExample:
-    """One example for each row of the pool, at full precision."""
+    """One example for each row of the pool, without autocast."""
     shown = Shown(pool.pictures("image", index), pool.pictures("photo", index), pool.planes("mask", index),
                   pool.planes("depth", index))
     with torch.autocast(index.device.type, enabled=False):

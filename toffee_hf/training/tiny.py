@@ -17,10 +17,11 @@ from types import MappingProxyType
 from typing import Any
 
 from toffee_hf.errors import InputError, RunError
-from toffee_hf.family import SAFE
+from toffee_hf.family import SAFE, default_device
 
 REFERENCE_MINUTES = 90                # the budget for which `samples` are stated: two cores for an hour and a half
-POOL_SUBJECTS = {"cpu": 3600, "cuda": 9600}           # at REFERENCE_MINUTES; whatever the minutes
+POOL_SUBJECTS = {"cpu": 3600, "cuda": 9600}           # at REFERENCE_MINUTES, and at a GPU_PACE'th of these
+ROWS_A_DRAFT = 8                      # rows of the pool for each draft at least: the Refiner learns from copies too
 GPU_PACE, GPU_BATCH = 64, 16          # a GPU's pictures, and its batch, for one of a core; seen on an H100: 57 to 170
 SPENT = "training.json"               # in a family's folder: what its weights have cost
 PATCHES = 256                         # of the patch encoder in a picture
@@ -53,7 +54,7 @@ JOBS: Mapping[str, Job] = MappingProxyType({
     "dino": Job(("pool",), 11_200, 16, 1e-3, 0.05, member="dino"),
     "domain": Job(("dino",), member="domain"),
     "segmenter": Job(("words",), 15_600, 24, 1.5e-3, member="segmenter"),
-    "depth": Job(("dino",), 4_800, 16, 1e-3, member="depth", gpu=True),
+    "depth": Job(("dino",), 4_800, 16, 6e-4, member="depth", gpu=True),
     "decoder": Job(("latents",), 9_600, 16, 4e-4, 0.0, 0.5, member="vae"),
     "classifier": Job(("pool",), 48_000, 32, 2e-3, 0.02, member="classifier"),
     "controlnet": Job(("base",), 14_400, 16, 1e-3, member="controlnet", gpu=True),
@@ -66,7 +67,8 @@ JOBS: Mapping[str, Job] = MappingProxyType({
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """What the weights depend on: minutes of two cores, the seed, and the family whose weights they start from."""
+    """What the weights depend on: minutes of two cores and of a GPU, if there is one, the seed, and the family whose
+    weights they start from."""
 
     minutes: float = REFERENCE_MINUTES
     seed: int = 0
@@ -84,6 +86,9 @@ def train_tiny(folder: Path, budget: Budget, workers: int, only: tuple[str, ...]
     if unknown or budget.minutes <= 0:
         raise InputError(f"train tiny needs minutes > 0 and jobs out of {', '.join(JOBS)}; "
                          f"got {budget.minutes}, {', '.join(unknown)}")
+    if budget.device not in POOL_SUBJECTS or budget.device == "cuda" != default_device():
+        raise InputError(f"train tiny works on {' or '.join(POOL_SUBJECTS)}, and on cuda where torch sees a GPU; got "
+                         f"{budget.device}")
     if budget.start is not None and not (budget.start / "unet").is_dir():
         raise InputError(f"{budget.start} is no family to start from")
     _claim(folder, budget)
@@ -153,7 +158,8 @@ def run_job(folder: Path, name: str, budget: Budget) -> None:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     if name == "pool":
         most, cores = POOL_SUBJECTS[budget.device], os.cpu_count() or 1
-        subjects = most if budget.device == "cuda" else max(56, round(most * min(1.0, scale)))
+        pace = GPU_PACE if budget.device == "cuda" else 1
+        subjects = max(56, round(most * min(1.0, pace * scale)))
         render_pool(folder / "pool", subjects, cores)
         render_pairs(folder / "pool" / "pairs", subjects // 2, cores)
     else:
@@ -279,7 +285,7 @@ def _dino(desk: _Desk) -> None:
 
 
 def _domain(desk: _Desk) -> None:
-    """The Gaussian over the class tokens of every third photo, 4,800, and the mean patches of a tenth of these."""
+    """The Gaussian over the class tokens of some 4,000 photos and the mean patches of a tenth of these."""
     import torch
 
     from toffee_hf.models.toffee_domain import ToffeeDomain
@@ -345,7 +351,9 @@ def _drafts(desk: _Desk) -> None:
         controlnet=desk.load(ControlNetModel, "controlnet"), scheduler=noise_schedule(), safety_checker=None,
         feature_extractor=None, requires_safety_checker=False).to(desk.pool.place.device)
     pipeline.set_progress_bar_config(disable=True)
-    draw_drafts(desk.pool, pipeline, desk.schedule.steps * desk.schedule.batch_size, desk.seed)
+    batch_size = desk.schedule.batch_size
+    count = min(desk.schedule.steps * batch_size, len(desk.pool) // ROWS_A_DRAFT)
+    draw_drafts(desk.pool, pipeline, max(1, count), desk.seed, batch_size)
 
 
 def _refiner(desk: _Desk) -> None:

@@ -58,7 +58,8 @@ class TrainConfig:
         wrong += [] if self.precision in ("no", "bf16") else ["precision"]
         if wrong:
             raise InputError(f"training needs steps and batch_size >= 1, learning_rate in (0, 1), lora_rank, every and "
-                             f"seed >= 0, precision no or bf16; got {wrong[0]} {getattr(self, wrong[0])!r}")
+                             "seed >= 0, ema and drop_text in [0, 1], precision no or bf16; got "
+                             f"{wrong[0]} {getattr(self, wrong[0])!r}")
 
     def size_for(self, backbone: Backbone) -> int:
         """Side of the pictures in pixels. Raises InputError where the base cannot work at it."""

@@ -23,7 +23,7 @@ from toffee_hf.toy.render import FARTHEST, FIELD_OF_VIEW, NEAREST
 from toffee_hf.training.pool import Pool
 
 TOLD = 0.9                            # share of examples whose turn is told
-GUESSED = 0.5                         # share of examples with the depth that the family's model estimates
+GUESSED = 0.7                         # share of examples with the depth that the family's model estimates
 IN_SPACE = 0.9                        # of these, share whose surface is turned in space
 
 
@@ -58,7 +58,7 @@ class TwoViews:
 @torch.no_grad()
 def view_examples(pool: Pool, shown: Tensor, wanted: Tensor, autoencoder: Any, encoder: Dinov2Model,
                   generator: torch.Generator) -> ViewExample:
-    """One example for each pair of pool rows (shown, wanted), at full precision."""
+    """One example for each pair of pool rows (shown, wanted), without autocast."""
     turn = pool.yaw[wanted] - pool.yaw[shown]
     depth = pool.planes("depth", shown)
     if "estimated" in pool.arrays:

@@ -1,11 +1,27 @@
 """Drafts of pool rows: drawn once by the base, found again by their row."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from toffee_hf.training import diffusion, tiny
 from toffee_hf.training.diffusion import draw_drafts
+from toffee_hf.training.loop import CPU, Schedule
 from toffee_hf.training.pool import Pool
+
+
+class Sized:
+    """A pool of so many rows on the CPU."""
+
+    place = CPU
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __len__(self):
+        return self.rows
 
 
 @pytest.fixture
@@ -54,3 +70,15 @@ def test_no_more_rows_are_drawn_than_there_are(copied):
     ((words, picture, settings),) = asked
     assert all(copied.people[i // 4].class_name in line for i, line in enumerate(words))
     assert picture.shape == (12, 3, 128, 128) and (settings["height"], settings["width"]) == (128, 128)
+
+
+@pytest.mark.parametrize(("rows", "steps", "count"), [(800, 5, 80), (800, 50, 100), (4, 5, 1)])
+def test_only_a_part_of_the_pool_is_drawn(monkeypatch, tmp_path, family, rows, steps, count):
+    """The others are learnt from degraded copies, of which the Refiner needs both."""
+    asked = []
+    monkeypatch.setattr(diffusion, "draw_drafts", lambda pool, pipeline, *rest: asked.append(rest))
+    desk = SimpleNamespace(pool=Sized(rows), schedule=Schedule(steps=steps, learning_rate=1e-3, batch_size=16), seed=3,
+                           text=(family.tokenizer, family.clip), autoencoder=family.vae, base=family.unet,
+                           load=lambda cls, name: family.controlnet)
+    tiny._drafts(desk)
+    assert asked == [(count, 3, 16)]

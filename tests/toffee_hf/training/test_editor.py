@@ -271,6 +271,8 @@ def test_lora_stays_with_the_weights_that_it_was_trained_over(tmp_path, family, 
             refused()
     with pytest.raises(InputError, match="another configuration"):
         train(data, other, tmp_path / "cut", **settings)
+    with pytest.raises(InputError, match="give its start"):
+        train(data, other, tmp_path / "laid", **settings, rebase=True)
     found = train(data, other, tmp_path / "laid", **settings, start=str(run), rebase=True)
     kept, unet = found.state_dict(), Family(other, "cpu").unet
     assert torch.equal(kept["down_blocks.0.resnets.0.norm1.weight"],

@@ -237,8 +237,17 @@ def test_minutes_of_a_gpu_are_told_apart(tmp_path):
                                        "dino": {"samples": 60, "minutes": 3.5}}
 
 
-def test_a_folder_of_before_devices_were_told_goes_on(started, tmp_path):
+def test_a_folder_of_before_devices_were_told_goes_on(monkeypatch, started, tmp_path):
     (tmp_path / "budget.json").write_text('{"minutes": 60, "seed": 0, "start": null}')
     train_tiny(tmp_path, HOUR, 4)
+    monkeypatch.setattr(tiny, "default_device", lambda: "cuda")
     with pytest.raises(InputError, match="holds a training"):
         train_tiny(tmp_path, Budget(minutes=60, device="cuda"), 4)
+
+
+@pytest.mark.parametrize("device", ["cuda", "tpu"])
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(monkeypatch, tmp_path, started, device):
+    monkeypatch.setattr(tiny, "default_device", lambda: "cpu")
+    with pytest.raises(InputError, match=f"where torch sees a GPU; got {device}"):
+        train_tiny(tmp_path / "new", Budget(minutes=60, device=device), 1)
+    assert not (tmp_path / "new").exists() and not started
