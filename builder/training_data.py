@@ -68,9 +68,13 @@ def _multiview_folder(spec: str) -> TrainingData | None:
 def _indexed(spec: str, size_px: int) -> TrainingData:
     index, told = _index(spec, size_px)
     skipped = Counter(line.reason.partition(":")[0] for line in index.skipped)
-    subjects = list(index)[:MOST_TOYS] if spec == _TOYS else index
-    pictures = [_picture(subject, told) for subject in subjects]
+    pictures = [_picture(subject, told) for subject in _drawn(index, spec)]
     return TrainingData(pictures, dict(sorted(skipped.items())), placeless(spec))
+
+
+def _drawn(index: SubjectIndex, spec: str) -> list[Subject]:
+    """The subjects to train on: all that there are, but of toys the first MOST_TOYS."""
+    return list(index)[: MOST_TOYS if spec == _TOYS else None]
 
 
 def _index(spec: str, size_px: int) -> tuple[SubjectIndex, dict[str, list[object]]]:
@@ -111,7 +115,7 @@ def _toy_views(spec: str, size_px: int) -> TrainingData:
     from toffee_hf.training.multiview import toy_views
 
     found: list[Picture] = []
-    for subject in list(index_subjects(spec, size_px))[:MOST_TOYS]:
+    for subject in _drawn(index_subjects(spec, size_px), spec):
         assert isinstance(subject.locator, ToyPicture)
         found += toy_views(subject.locator.split, subject.locator.index, subject.class_name, size_px)
     return TrainingData(found, {}, spec, same_place=True)

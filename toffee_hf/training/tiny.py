@@ -20,7 +20,7 @@ from toffee_hf.errors import InputError, RunError
 from toffee_hf.family import SAFE, default_device
 
 REFERENCE_MINUTES = 90                # the budget for which `samples` are stated: two cores for an hour and a half
-POOL_SUBJECTS = {"cpu": 3600, "cuda": 9600}           # at REFERENCE_MINUTES, and at a GPU_PACE'th of these
+POOL_SUBJECTS = {"cpu": 3600, "cuda": 9600}           # at most, from REFERENCE_MINUTES on; cuda: a GPU_PACE'th of them
 ROWS_A_DRAFT = 8                      # rows of the pool for each draft at least: the Refiner learns from copies too
 GPU_PACE, GPU_BATCH = 64, 16          # a GPU's pictures, and its batch, for one of a core; seen on an H100: 57 to 170
 SPENT = "training.json"               # in a family's folder: what its weights have cost
@@ -152,14 +152,15 @@ def run_job(folder: Path, name: str, budget: Budget) -> None:
     torch.set_num_threads(1)
     job, place = JOBS[name], CPU
     scale, batch_size = budget.minutes / REFERENCE_MINUTES, job.batch_size
-    if job.gpu and budget.device == "cuda":
-        scale, batch_size = GPU_PACE * scale, GPU_BATCH * batch_size
+    if budget.device == "cuda" and (job.gpu or name == "pool"):
+        scale *= GPU_PACE
+    if budget.device == "cuda" and job.gpu:
+        batch_size *= GPU_BATCH
         place = Place(device=torch.device("cuda"), precision="bf16")
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     if name == "pool":
-        most, cores = POOL_SUBJECTS[budget.device], os.cpu_count() or 1
-        pace = GPU_PACE if budget.device == "cuda" else 1
-        subjects = max(56, round(most * min(1.0, pace * scale)))
+        subjects = max(56, round(POOL_SUBJECTS[budget.device] * min(1.0, scale)))
+        cores = os.cpu_count() or 1
         render_pool(folder / "pool", subjects, cores)
         render_pairs(folder / "pool" / "pairs", subjects // 2, cores)
     else:
