@@ -10,6 +10,7 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from transformers import CLIPConfig, CLIPModel, DepthAnythingForDepthEstimation, Dinov2Config, Dinov2Model
 
 from toffee_hf.models.toffee_autoencoder import ToffeeAutoencoder
+from toffee_hf.models.toffee_axis import ToffeeAxis
 from toffee_hf.models.toffee_classifier import ToffeeClassifier
 from toffee_hf.models.toffee_domain import ToffeeDomain
 from toffee_hf.models.toffee_refiner_unet import ToffeeRefinerUNet
@@ -63,7 +64,7 @@ def stirred(model: Any, std: float = 0.05) -> Any:
 
 
 def write_family(folder: Path) -> Path:
-    """Save every member of a family to `folder`, as `toffee_hf.family` wants them, and a toy family's classifier."""
+    """Save the members of a family to `folder`, as `toffee_hf.family` wants them, and what a toy family has besides."""
     torch.manual_seed(0)
     tokenizer = train_tokenizer(corpus(200), folder / "tokenizer")
     unet, dino = small_unet(), small_dino()
@@ -76,7 +77,7 @@ def write_family(folder: Path) -> Path:
         "depth": DepthAnythingForDepthEstimation(depth_config(dino)), "scheduler": noise_schedule(),
         "domain": ToffeeDomain(FEATURES),
         "segmenter": stirred(ToffeeSegmenter(text_dim=16, widths=(16, 16, 16))),
-        "classifier": stirred(small_classifier()),
+        "classifier": stirred(small_classifier()), "axis": stirred(ToffeeAxis(widths=(8, 8, 8, 8))),
     }
     for name, model in models.items():
         model.save_pretrained(folder / name)

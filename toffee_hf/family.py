@@ -2,7 +2,7 @@
 
 Folder layout, every model in the format of its own `save_pretrained`: `vae`, `tokenizer`, `clip` (its text tower is the
 text encoder), `unet`, `controlnet`, `refiner`, `view`, `dino`, `depth`, `segmenter`, `domain`, `scheduler`; and where
-there are any, `classifier` (of toys) and `editor`.
+there are any, `axis`, `classifier` (of toys) and `editor`.
 """
 
 from __future__ import annotations
@@ -125,6 +125,15 @@ class Family:
         return self.ready(DepthAnythingForDepthEstimation.from_pretrained(self.folder / "depth", **SAFE))
 
     @cached_property
+    def axis(self) -> Any:
+        """What finds the axes of objects, which a family may lack: None."""
+        from toffee_hf.models.toffee_axis import ToffeeAxis
+
+        if not (self.folder / "axis").is_dir():
+            return None
+        return self.ready(ToffeeAxis.from_pretrained(self.folder / "axis", **SAFE))
+
+    @cached_property
     def segmenter(self) -> Any:
         from toffee_hf.models.toffee_segmenter import ToffeeSegmenter
 
@@ -179,7 +188,7 @@ class Family:
         from toffee_hf.pipelines.pipeline_toffee_view import ToffeeViewPipeline
 
         pipeline = ToffeeViewPipeline(self.vae, self.text_encoder, self.tokenizer, self.view_unet, self.dino,
-                                      self.scheduler(), **self.camera)
+                                      self.scheduler(), **self.camera, axis=self.axis)
         return _quiet(pipeline)
 
     def editor_pipeline(self, unet: Any = None) -> Any:

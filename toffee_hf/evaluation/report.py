@@ -14,7 +14,16 @@ from toffee_hf.errors import InputError
 from toffee_hf.evaluation.figures import Figure, grid
 from toffee_hf.evaluation.heldout import any_pictures, asked, jittered, pictures, references, subjects, turned_by
 from toffee_hf.evaluation.measure import VIEW_TURN, measure
-from toffee_hf.evaluation.ways import as_built, drafts, pasted, refined, text_to_image, through_autoencoder, views
+from toffee_hf.evaluation.ways import (
+    as_built,
+    drafts,
+    pasted,
+    posed_as,
+    refined,
+    text_to_image,
+    through_autoencoder,
+    views,
+)
 from toffee_hf.family import Family, open_family
 from toffee_hf.perception.depth import estimate_depth
 from toffee_hf.perception.masks import subject_masks
@@ -126,12 +135,12 @@ def _text_to_image(family: Family, people: list[ToySubject]) -> list[Tensor]:
 
 
 def _method(family: Family, people: list[ToySubject], kind: str) -> list[Tensor]:
-    """Reference, draft, reference pasted, refined, refined from a jittered reference, truth."""
+    """Reference, draft, reference pasted, refined, refined from a jittered reference that was turned, truth."""
     same, wish = references(people), asked(people, kind)
     draft = drafts(family, same, wish.prompts)
     return [same.x, draft.x, pasted(draft, same, same),
             *(refined(family, draft, same, reference, wish.prompts, **as_built(wish))
-              for reference in (same, jittered(people))), pictures(people, wish.shots).x]
+              for reference in (same, posed_as(family, same, jittered(people)))), pictures(people, wish.shots).x]
 
 
 def _views(family: Family, people: list[ToySubject]) -> list[Tensor]:

@@ -13,6 +13,7 @@ from toffee_hf.evaluation.heldout import Asked, Pictures
 from toffee_hf.family import Family
 from toffee_hf.perception.depth import control_picture, estimate_depth
 from toffee_hf.perception.light import Surface, lit_like
+from toffee_hf.perception.pose import posed_like
 from toffee_hf.pipelines.pipeline_toffee_refiner import laid
 
 DRAFT_STEPS, DRAFT_GUIDANCE = 12, 2.0
@@ -69,6 +70,16 @@ def lit(family: Family, draft: Drafts, posed: Pictures, reference: Pictures) -> 
     depth, other = estimate_depth(family.depth, torch.cat([reference.x, posed.x])).chunk(2)
     shown, drawn = Surface(reference.x, reference.mask, depth), Surface(draft.x, posed.mask, other)
     return replace(reference, x=lit_like(shown, drawn, **family.camera))
+
+
+def posed_as(family: Family, posed: Pictures, reference: Pictures) -> Pictures:
+    """The references as far as they are seen once they are turned as `posed`, whose pose drafts follow, by estimated
+    depth."""
+    depth, asked = estimate_depth(family.depth, torch.cat([reference.x, posed.x])).chunk(2)
+    axis = family.view_pipeline.axes(reference.x, reference.mask, depth)
+    found, _ = posed_like(Surface(reference.x, reference.mask, depth), Surface(posed.x, posed.mask, asked), axis,
+                          **family.camera)
+    return replace(reference, x=found.x, mask=found.mask, depth=found.depth)
 
 
 def refined(family: Family, draft: Drafts, posed: Pictures, reference: Pictures, prompts: list[str], *,

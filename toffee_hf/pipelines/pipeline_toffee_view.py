@@ -27,7 +27,7 @@ from torch import Tensor
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 REACH = 3                             # latent cells by which an object may grow beyond its known outline when it turns
-ELEVATION = 0.22                      # radians from which the camera is assumed to look down
+ELEVATION = 0.22                      # radians from which the camera is assumed to look down, where nobody says
 LUMINANCE = (0.299, 0.587, 0.114)     # weights of red, green and blue
 DARKEST, RIDGE = 0.05, 0.02           # of a light's fit: added to the luminance, and to the normals' spread
 AXIS_BEHIND_EDGE = 0.05               # of the object's width: how far its axis lies behind its outline
@@ -64,30 +64,49 @@ def subject_patches(mask_B1HW: Tensor, side: int) -> Tensor:
     return F.adaptive_avg_pool2d(mask_B1HW, side).flatten(1) > 0.05
 
 
-def turned(image_B3HW: Tensor, mask_B1HW: Tensor, depth_B1HW: Tensor, turn_B: Tensor, *, field_of_view: float,
-           nearest: float, farthest: float) -> tuple[Tensor, Tensor]:
+def turned(image_B3HW: Tensor, mask_B1HW: Tensor, depth_B1HW: Tensor, turn_B: Tensor, axis_B3: Tensor | None = None, *,
+           field_of_view: float, nearest: float, farthest: float) -> tuple[Tensor, Tensor]:
     """The object's visible surface turned about its vertical axis: picture (B, 3, H, W), 0 where nothing is known, and
     where it is (B, 1, H, W).
 
     depth: inverse distance along the ray, 1 at `nearest` and 0 at `farthest`; turn: radians, NaN leaves the picture
-    empty; field_of_view: vertical, in radians. The axis goes through the middle of the object a little behind its
-    outline. Points are spread over the pixels at twice the resolution, the nearest ones win.
+    empty; axis: see `outline_axis`, which is taken where there is none; field_of_view: vertical, in radians. Points are
+    spread over the pixels at twice the resolution, the nearest ones win.
     """
-    size, half = image_B3HW.shape[-1], math.tan(field_of_view / 2)
-    distance, solid = _solid_distance(mask_B1HW, depth_B1HW, nearest, farthest)
+    (of, row, column), moved = _turned_points(mask_B1HW, depth_B1HW, turn_B, axis_B3, field_of_view, nearest, farthest)
+    image = F.interpolate(image_B3HW, scale_factor=2, mode="bilinear", align_corners=False)
+    return _splat(image[of, :, row, column], of, moved, math.tan(field_of_view / 2), *image_B3HW.shape[::3])
+
+
+def turned_depth(mask_B1HW: Tensor, depth_B1HW: Tensor, turn_B: Tensor, axis_B3: Tensor | None = None, *,
+                 field_of_view: float, nearest: float, farthest: float) -> tuple[Tensor, Tensor]:
+    """Depth of the visible surface once it is turned, 0 where nothing is known, and where it is, both (B, 1, H, W).
+
+    Arguments as in `turned`.
+    """
+    (of, _, _), moved = _turned_points(mask_B1HW, depth_B1HW, turn_B, axis_B3, field_of_view, nearest, farthest)
+    depth = (1 / moved.norm(dim=-1, keepdim=True) - 1 / farthest) / (1 / nearest - 1 / farthest)
+    return _splat(depth.clamp(0, 1), of, moved, math.tan(field_of_view / 2), *mask_B1HW.shape[::3])
+
+
+def _turned_points(mask: Tensor, depth: Tensor, turn_B: Tensor, axis_B3: Tensor | None, field_of_view: float,
+                   nearest: float, farthest: float) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    """N points of the visible surfaces: picture, row and column in a grid of twice the size, (N,) each, and where they
+    are once turned, in the camera's frame (N, 3)."""
+    size, half = mask.shape[-1], math.tan(field_of_view / 2)
+    distance, solid = solid_distance(mask, depth, nearest, farthest)
     solid = solid & ~turn_B.isnan()[:, None, None]
-    of, row, column = solid.nonzero(as_tuple=True)        # N points, each of one picture
+    of, row, column = solid.nonzero(as_tuple=True)
     line = ((torch.arange(2 * size, device=solid.device) + 0.5) / size - 1) * half
     across, up = line[column], -line[row]
     z = distance[of, row, column] / (across**2 + up**2 + 1).sqrt()
     points = torch.stack([across * z, up * z, -z], -1)
-    axes = _axes(distance, solid, line)[of]
-    moved = axes + _about_vertical(points - axes, turn_B.nan_to_num()[of])
-    image = F.interpolate(image_B3HW, scale_factor=2, mode="bilinear", align_corners=False)
-    return _splat(image[of, :, row, column], of, moved, half, len(image), size)
+    across, z, elevation = (_outline_axis(distance, solid, line) if axis_B3 is None else axis_B3)[of].unbind(-1)
+    on_axis = torch.stack([across * z, z * 0, -z], -1)
+    return (of, row, column), on_axis + about_vertical(points - on_axis, turn_B.nan_to_num()[of], elevation)
 
 
-def _solid_distance(mask: Tensor, depth: Tensor, nearest: float, farthest: float) -> tuple[Tensor, Tensor]:
+def solid_distance(mask: Tensor, depth: Tensor, nearest: float, farthest: float) -> tuple[Tensor, Tensor]:
     """Distances along the rays of a grid of twice the size, and which rays meet the object, both (B, 2H, 2W).
 
     Depth at an outline is a mixture of object and ground, so it is taken from the pixels further inside.
@@ -105,8 +124,21 @@ def _solid_distance(mask: Tensor, depth: Tensor, nearest: float, farthest: float
     return 1 / inverse, F.interpolate(solid, scale_factor=2)[:, 0] > 0.5
 
 
-def _axes(distance_BSS: Tensor, solid_BSS: Tensor, line_S: Tensor) -> Tensor:
-    """A point of each object's axis in the camera's frame, (B, 3)."""
+def outline_axis(mask_B1HW: Tensor, depth_B1HW: Tensor, *, field_of_view: float, nearest: float, farthest: float
+                 ) -> Tensor:
+    """The vertical axis of each object as its outline suggests it, (B, 3): where it meets the middle row of the
+    picture (x of the ray at distance 1, and distance), and the radians from which the camera looks down on it.
+
+    It goes through the middle of the object a little behind its outline. depth: as in `turned`.
+    """
+    size = mask_B1HW.shape[-1]
+    distance, solid = solid_distance(mask_B1HW, depth_B1HW, nearest, farthest)
+    line = ((torch.arange(2 * size, device=solid.device) + 0.5) / size - 1) * math.tan(field_of_view / 2)
+    return _outline_axis(distance, solid, line)
+
+
+def _outline_axis(distance_BSS: Tensor, solid_BSS: Tensor, line_S: Tensor) -> Tensor:
+    """`outline_axis` of rays that meet the object at these distances; line: x of their columns at distance 1."""
     side, rows, columns = solid_BSS.shape[-1], solid_BSS.any(2), solid_BSS.sum(1)
     left = (solid_BSS.float().argmax(2) + 1).clamp(max=side - 1)
     right = (side - 2 - solid_BSS.flip(2).float().argmax(2)).clamp(min=0)
@@ -116,24 +148,24 @@ def _axes(distance_BSS: Tensor, solid_BSS: Tensor, line_S: Tensor) -> Tensor:
     across = line_S[(columns.cumsum(1) > (columns.sum(1, keepdim=True) - 1) // 2).float().argmax(1)]
     first, last = inside.float().argmax(1), side - 1 - inside.flip(1).float().argmax(1)
     z = edge * (1 + AXIS_BEHIND_EDGE * (line_S[last] - line_S[first]))
-    axes = torch.stack([across * z, z * 0, -z], -1)
-    return torch.where(rows.any(1)[:, None], axes, axes.new_tensor((0.0, 0.0, -1.0)))
+    axes = torch.stack([across, z, torch.full_like(z, ELEVATION)], -1)
+    return torch.where(rows.any(1)[:, None], axes, axes.new_tensor((0.0, 1.0, ELEVATION)))
 
 
-def _about_vertical(points_3: Tensor, turn: Tensor) -> Tensor:
-    """Points (..., 3) relative to an axis, turned by (...) about the vertical that a camera looking down by ELEVATION
+def about_vertical(points_3: Tensor, turn: Tensor, elevation: Tensor) -> Tensor:
+    """Points (..., 3) relative to an axis, turned by (...) about the vertical that a camera looking down by (...)
     sees."""
     x, y, z = points_3.unbind(-1)
-    cos_e, sin_e = math.cos(ELEVATION), math.sin(ELEVATION)
+    cos_e, sin_e = elevation.cos(), elevation.sin()
     height, out = y * cos_e + z * sin_e, z * cos_e - y * sin_e
     c, s = turn.cos(), turn.sin()
     x, out = x * c + out * s, out * c - x * s
     return torch.stack([x, height * cos_e - out * sin_e, height * sin_e + out * cos_e], -1)
 
 
-def _splat(colours_N3: Tensor, of_N: Tensor, points_N3: Tensor, half: float, pictures: int, size: int
+def _splat(colours_NC: Tensor, of_N: Tensor, points_N3: Tensor, half: float, pictures: int, size: int
            ) -> tuple[Tensor, Tensor]:
-    """Coloured points seen by the camera: pictures (B, 3, size, size), and where there are any (B, 1, size, size)."""
+    """Coloured points seen by the camera: pictures (B, C, size, size), and where there are any (B, 1, size, size)."""
     x, y, z = points_N3.unbind(-1)
     z = (-z).clamp_min(1e-3)
     column = ((x / z / half + 1) / 2 * size - 0.5).round().long()
@@ -142,11 +174,11 @@ def _splat(colours_N3: Tensor, of_N: Tensor, points_N3: Tensor, half: float, pic
     target, near = (of_N * size * size + row * size + column)[within], z[within]
     first = near.new_full((pictures * size * size,), torch.inf).scatter_reduce(0, target, near, "amin")
     front = near < first[target] * 1.02
-    known = torch.cat([colours_N3, torch.ones_like(colours_N3[:, :1])], -1)[within][front]
-    total = known.new_zeros(len(first), 4).index_add(0, target[front], known)
+    known = torch.cat([colours_NC, torch.ones_like(colours_NC[:, :1])], -1)[within][front]
+    total = known.new_zeros(len(first), known.shape[1]).index_add(0, target[front], known)
     total = total.unflatten(0, (pictures, size, size)).permute(0, 3, 1, 2)
-    covered = (total[:, 3:] > 0).to(total)
-    seen = total[:, :3] / total[:, 3:].clamp_min(1)
+    covered = (total[:, -1:] > 0).to(total)
+    seen = total[:, :-1] / total[:, -1:].clamp_min(1)
     share = F.avg_pool2d(covered, 3, 1, 1)                # pinholes are filled from around them
     hole = (covered == 0) & (share > 0.5)
     seen = torch.where(hole, F.avg_pool2d(seen, 3, 1, 1) / share.clamp_min(1e-6), seen)
@@ -210,20 +242,19 @@ def text_condition(models: Sequence[tuple[Any, Any]], prompts: Sequence[str], si
     return hidden, {"text_embeds": outputs[1][0], "time_ids": sizes.to(hidden)}
 
 
-def in_space(image_B3HW: Tensor, mask_B1HW: Tensor, depth_B1HW: Tensor | None, turn_B: Tensor, **camera: float
-             ) -> tuple[Tensor, Tensor]:
+def in_space(image_B3HW: Tensor, mask_B1HW: Tensor, depth_B1HW: Tensor | None, turn_B: Tensor,
+             axis_B3: Tensor | None = None, **camera: float) -> tuple[Tensor, Tensor]:
     """The picture with its object turned in space as far as it was seen, (B, 3, H, W); where that is (B, 1, H, W).
 
     The light stays where it was, so the surface is lit as it faces now. Where the object was, its surroundings go on.
-    Without depth, or where the turn is NaN, the picture is as it was.
+    Without depth, or where the turn is NaN, the picture is as it was. axis: as in `turned`.
     """
     if depth_B1HW is None:
         return image_B3HW, torch.zeros_like(mask_B1HW)
     given, (image_B3HW, mask_B1HW, depth_B1HW, turn_B) = image_B3HW, (
         x.float() for x in (image_B3HW, mask_B1HW, depth_B1HW, turn_B))
-    faces = normals(mask_B1HW, depth_B1HW, **camera)
-    lit = _lit_as_turned(image_B3HW, faces, light_of(image_B3HW, mask_B1HW, faces), turn_B)
-    surface, covered = turned(lit, mask_B1HW, depth_B1HW, turn_B, **camera)
+    axis_B3 = outline_axis(mask_B1HW, depth_B1HW, **camera) if axis_B3 is None else axis_B3.float()
+    surface, covered = turned_and_lit(image_B3HW, mask_B1HW, depth_B1HW, turn_B, axis_B3, **camera)
     gone = F.max_pool2d((mask_B1HW > 0.02).to(image_B3HW), 5, 1, 2)
     picture = image_B3HW * (1 - gone) + surroundings(image_B3HW, gone) * gone
     picture = picture * (1 - covered) + surface * covered
@@ -231,12 +262,16 @@ def in_space(image_B3HW: Tensor, mask_B1HW: Tensor, depth_B1HW: Tensor | None, t
     return picture.to(given), covered.to(given)
 
 
-def _lit_as_turned(image_B3HW: Tensor, normals_B3HW: Tensor, light_B3: Tensor, turn_B: Tensor) -> Tensor:
-    """A picture whose every point is as bright as it will be once it has turned, under a light that stays."""
-    faces = normals_B3HW.movedim(1, -1)
-    change = (_about_vertical(faces, turn_B.nan_to_num()[:, None, None]) - faces).movedim(-1, 1)
-    gain = (change * light_B3[:, :, None, None]).sum(1, keepdim=True).clamp(-1, 1).exp()
-    return ((image_B3HW + 1) / 2 * gain).clamp(0, 1) * 2 - 1
+def turned_and_lit(image_B3HW: Tensor, mask_B1HW: Tensor, depth_B1HW: Tensor, turn_B: Tensor, axis_B3: Tensor,
+                   **camera: float) -> tuple[Tensor, Tensor]:
+    """`turned`, with every point as bright as it is once it has turned, under a light that stays."""
+    faces = normals(mask_B1HW, depth_B1HW, **camera)
+    before, turn, elevation = faces.movedim(1, -1), turn_B.nan_to_num()[:, None, None], axis_B3[:, 2, None, None]
+    change = (about_vertical(before, turn, elevation) - before).movedim(-1, 1)
+    light = light_of(image_B3HW, mask_B1HW, faces)[:, :, None, None]
+    gain = (change * light).sum(1, keepdim=True).clamp(-1, 1).exp()
+    lit = ((image_B3HW + 1) / 2 * gain).clamp(0, 1) * 2 - 1
+    return turned(lit, mask_B1HW, depth_B1HW, turn_B, axis_B3, **camera)
 
 
 def inner(covered_B1HW: Tensor) -> Tensor:
@@ -262,19 +297,20 @@ class ToffeeViewPipeline(DiffusionPipeline):
 
     vae: autoencoder; text_encoder, tokenizer: of the prompt, with SDXL two of each; unet: ToffeeViewUNet; encoder:
     Dinov2Model; scheduler: any of diffusers' for the base's noise schedule; field_of_view, nearest, farthest: of the
-    camera and of the depth that it is given, see `turned`.
+    camera and of the depth that it is given, see `turned`; axis: ToffeeAxis, which finds the axes of objects; without
+    one they follow their outlines, see `outline_axis`.
     """
 
-    model_cpu_offload_seq = "text_encoder->text_encoder_2->encoder->unet->vae"
-    _optional_components = ["text_encoder_2", "tokenizer_2"]
+    model_cpu_offload_seq = "text_encoder->text_encoder_2->axis->encoder->unet->vae"
+    _optional_components = ["text_encoder_2", "tokenizer_2", "axis"]
 
     def __init__(self, vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, encoder: Any, scheduler: Any,
                  field_of_view: float = 0.628, nearest: float = 1.5, farthest: float = 9.0,
-                 text_encoder_2: Any = None, tokenizer_2: Any = None) -> None:
+                 text_encoder_2: Any = None, tokenizer_2: Any = None, axis: Any = None) -> None:
         super().__init__()
         self.register_to_config(field_of_view=field_of_view, nearest=nearest, farthest=farthest)
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, encoder=encoder,
-                              scheduler=scheduler, text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2)
+                              scheduler=scheduler, text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2, axis=axis)
         self.image_processor = VaeImageProcessor(vae_scale_factor=8)
 
     def save_config(self, save_directory: Any, *arguments: Any, **options: Any) -> None:
@@ -311,7 +347,7 @@ class ToffeeViewPipeline(DiffusionPipeline):
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         turns = torch.full((len(prompts),), torch.nan) if turn is None else torch.as_tensor(turn, dtype=torch.float32)
         turns = turns.to(image)
-        moved, covered = in_space(image, mask, depth, turns, **self.camera)
+        moved, covered = in_space(image, mask, depth, turns, self.axes(image, mask, depth), **self.camera)
         latents, moved_latents = (self.vae.encode(x).latent_dist.mode() * self.vae.config.scaling_factor
                                   for x in (image, moved))
         side = latents.shape[-1]
@@ -328,6 +364,14 @@ class ToffeeViewPipeline(DiffusionPipeline):
             images = self.image_processor.postprocess(decoded, output_type=output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+    def axes(self, image: Tensor, mask: Tensor, depth: Tensor | None) -> Tensor | None:
+        """The axes of the objects, (B, 3), see `outline_axis`; None where there is no depth, or nothing that knows."""
+        if depth is None or self.axis is None:
+            return None
+        image, mask, depth = image.float(), mask.float(), depth.float()
+        found: Tensor = self.axis(image, mask, depth, outline_axis(mask, depth, **self.camera))
+        return found
 
     @property
     def camera(self) -> dict[str, float]:

@@ -28,6 +28,7 @@ from toffee_hf.training.refiner_examples import RefinerExample, refiner_examples
 from toffee_hf.training.view_examples import ViewExample, view_examples
 
 REFINED_FROM = (550, 950)             # steps of the noise schedule from which the Refiner starts
+VIEWED_FROM = (840, 960)              # steps from which the View Generator starts
 DRAWN = 0.5                           # share of the Refiner's examples whose draft was drawn by the base
 Text = tuple[Tensor, dict[str, Tensor] | None]     # hidden states (B, N, T), and what SDXL is told besides
 DROP_TEXT = 0.12                      # share of examples that learn without their caption, for guidance
@@ -219,7 +220,10 @@ def _weighted(found: Tensor, clean: Tensor, weight: Tensor, inside: Tensor) -> d
 
 def train_view(model: ToffeeViewUNet, pool: Pool, captions: Captions, autoencoder: Any, encoder: Dinov2Model,
                schedule: Schedule, folder: Path, seed: int) -> ToffeeViewUNet:
-    """Draw one shot of a subject from another shot of it in the same surroundings; most are told the turn."""
+    """Draw one shot of a subject from another shot of it in the same surroundings; most are told the turn.
+
+    It learns the one step that it is to take, from the noised known view.
+    """
     autoencoder, encoder = autoencoder.to(pool.place.device), encoder.to(pool.place.device)
     alphas = noise_schedule().alphas_cumprod.to(pool.place.device)
 
@@ -228,21 +232,27 @@ def train_view(model: ToffeeViewUNet, pool: Pool, captions: Captions, autoencode
         swap = torch.randint(2, people.shape, generator=generator)
         example: ViewExample = view_examples(pool, people + swap, people + 1 - swap, autoencoder, encoder, generator)
         inside = F.avg_pool2d(pool.planes("mask", people + 1 - swap), 8)
-        return view_loss(model, example, (captions(people + 1 - swap, step), None), inside, alphas, generator)
+        return view_loss(model, example, (captions(people + 1 - swap, step), None), inside, alphas, generator,
+                         steps=VIEWED_FROM, from_known=1.0)
 
     fit("view", model, loss, schedule, folder, seed, place=pool.place)
     return model
 
 
 def view_loss(model: ToffeeViewUNet, example: ViewExample, text: Text, inside: Tensor, alphas: Tensor,
-              generator: torch.Generator) -> dict[str, Tensor]:
-    """Error of the clean latents, weighted towards the region, and the plain error inside the wanted view's mask."""
-    t = torch.randint(250, 950, (len(example.clean),), generator=generator)
-    from_known = (torch.rand(len(t), generator=generator) < 0.5)[:, None, None, None]
-    noisy, _, alpha = _noised(torch.where(from_known, example.known, example.clean), t, alphas, generator)
+              generator: torch.Generator, *, steps: tuple[int, int] = (250, 950), from_known: float = 0.5
+              ) -> dict[str, Tensor]:
+    """Error of the clean latents, weighted towards the object, and the plain error inside the wanted view's mask.
+
+    steps: of the noise schedule, between which it learns; from_known: share of the noisy latents that are the known
+    view's, from which sampling starts; the others are the wanted view's, as in its later steps.
+    """
+    t = torch.randint(*steps, (len(example.clean),), generator=generator)
+    known = (torch.rand(len(t), generator=generator) < from_known)[:, None, None, None]
+    noisy, _, alpha = _noised(torch.where(known, example.known, example.clean), t, alphas, generator)
     tokens, seen = model.tokens(example.features, example.subject, example.turn)
     found = model(noisy, t, text[0], tokens, seen, example.known, example.region, example.turned, example.covered,
                   alpha, text[1])
-    return _weighted(found, example.clean, 0.1 + example.region, inside)
+    return _weighted(found, example.clean, 0.1 + 0.4 * example.region + inside, inside)
 
 

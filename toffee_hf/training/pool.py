@@ -4,7 +4,7 @@ Four shots of each training subject: 0 its reference photo, 1 the same photo wit
 pose, scene and style. Arrays of N = 4 · subjects rows: `image` and `photo` (the same before its style) (N, 3, 128, 128)
 uint8, `mask` and `depth` (N, 128, 128) uint8; `image_latents` (N, C, 16, 16) float16 once encoded; `draft_rows` (K,)
 and `draft_latents` (K, C, 16, 16) float16 once the base and its ControlNet have drawn some rows again; `estimated`
-like `depth`, once the depth model has seen the shots 0 and 1 (0 for the others).
+like `depth`, once the depth model has seen the photos; `axes` (N, 3) float32, about which these surfaces turn best.
 """
 
 from __future__ import annotations
@@ -135,11 +135,10 @@ def _render_chunk(folder: Path, subjects: int, first: int) -> None:
 
 @torch.no_grad()
 def estimate_pool(pool: Pool, depth: Any, batch_size: int = 32) -> None:
-    """Store the depth that a model sees in the photos of shots 0 and 1, which is what a View Generator works with."""
+    """Store the depth that a model sees in the photos, which is what a View Generator works with."""
     target = pool.folder / "estimated.npy"
     found, depth = np.zeros((len(pool), SIZE_PX, SIZE_PX), np.uint8), depth.to(pool.place.device)
-    rows = torch.arange(len(pool))
-    for index in tqdm(rows[rows % SHOTS < 2].split(batch_size), desc="depth", disable=None):
+    for index in tqdm(torch.arange(len(pool)).split(batch_size), desc="depth", disable=None):
         seen = estimate_depth(depth, pool.pictures("photo", index))[:, 0]
         found[index.numpy()] = (seen * 255).round().clamp(0, 255).byte().cpu().numpy()
     part = target.with_suffix(".part")

@@ -61,7 +61,8 @@ JOBS: Mapping[str, Job] = MappingProxyType({
     "drafts": Job(("controlnet",), 1_600, gpu=True),
     "refiner": Job(("drafts", "dino"), 28_800, 16, 6e-4, member="refiner", gpu=True),
     "estimates": Job(("depth",), gpu=True),
-    "view": Job(("controlnet", "dino", "estimates"), 28_800, 16, 6e-4, member="view", gpu=True),
+    "axis": Job(("estimates",), 96_000, 32, 2e-3, 0.05, member="axis"),
+    "view": Job(("controlnet", "dino", "axis"), 28_800, 16, 6e-4, member="view", gpu=True),
 })
 
 
@@ -376,6 +377,15 @@ def _estimates(desk: _Desk) -> None:
     estimate_pool(desk.pool, desk.load(DepthAnythingForDepthEstimation, "depth"))
 
 
+def _axis(desk: _Desk) -> None:
+    from toffee_hf.models.toffee_axis import ToffeeAxis
+    from toffee_hf.training.axis import fit_pool, train_axis
+
+    fit_pool(desk.pool)
+    model = desk.begin(ToffeeAxis(), "axis")
+    desk.save(train_axis(model, desk.pool, desk.schedule, desk.folder / "axis", desk.seed), "axis")
+
+
 def _view(desk: _Desk) -> None:
     from toffee_hf.models.toffee_view_unet import ToffeeViewUNet
     from toffee_hf.training.diffusion import train_view
@@ -398,7 +408,7 @@ TRAINERS: Mapping[str, Callable[[_Desk], None]] = MappingProxyType({
     "autoencoder": _autoencoder, "latents": _latents, "decoder": _decoder, "clip": _clip, "words": _words,
     "dino": _dino, "domain": _domain, "segmenter": _segmenter, "depth": _depth, "base": _base,
     "classifier": _classifier, "controlnet": _controlnet, "drafts": _drafts, "refiner": _refiner, "view": _view,
-    "estimates": _estimates,
+    "estimates": _estimates, "axis": _axis,
 })
 
 

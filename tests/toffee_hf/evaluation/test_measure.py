@@ -80,7 +80,7 @@ def test_every_group_measures_every_subject_and_batches_do_not_matter(family, sm
         assert low <= figure.mean <= high, (name, figure)
     for kind in ("photo", "style"):
         ways_of_kind = {name for name in found if name.startswith(f"{kind} prompts") and "PSNR" in name}
-        assert len(ways_of_kind) == 3 * 2 + 2, "pasted, refined, as built in two poses; draft; truth encoded"
+        assert len(ways_of_kind) == 3 * 2 + 2 + 2, "pasted, refined, as built in two poses; turned; draft; truth"
     monkeypatch.setattr(measuring, "BATCH", 3)
     again = measure(family, 3, ("perception", "classifier"))
     assert again and all(found[name].mean == pytest.approx(figure.mean, abs=0.011) for name, figure in again.items())

@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from toffee_hf.evaluation import ways
-from toffee_hf.evaluation.heldout import Pictures, references, subjects
+from toffee_hf.evaluation.heldout import Pictures, references, subjects, turned_by
 from toffee_hf.evaluation.ways import (
     Drafts,
     drafts,
     generators,
     lit,
     pasted,
+    posed_as,
     refined,
     text_to_image,
     through_autoencoder,
@@ -106,6 +107,28 @@ def test_refining_starts_from_the_drafts_latents_and_settings_override_the_recip
     under = lit(family, draft, one, one)
     assert not torch.equal(found, relit) and not torch.equal(under.x, one.x)
     assert torch.equal(relit, refined(family, draft, one, under, PROMPTS[:1]))
+
+
+@torch.no_grad()
+def test_references_are_turned_to_the_pose_that_drafts_follow(family, shown, monkeypatch):
+    """By whatever depth the family sees: here the true one, of a subject on which a turn shows."""
+    monkeypatch.setattr(ToySubject.render, "__defaults__", (64, "cpu"))
+    person = subjects("train", 1, 1)
+    same, moved = references(person), turned_by(person, [0.35])
+    monkeypatch.setattr(ways, "estimate_depth", lambda _, x: torch.cat([moved.depth, same.depth]))
+    family.view_pipeline.register_modules(axis=None)
+    try:
+        found = posed_as(family, same, moved)
+    finally:
+        family.view_pipeline.register_modules(axis=family.axis)
+    assert found.subjects == person and found.x.abs().max() <= 1 + 1e-4
+
+    def shared(mask):
+        return (torch.minimum(mask, same.mask).sum() / torch.maximum(mask, same.mask).sum()).item()
+
+    assert shared(found.mask) > shared(moved.mask) + 0.1
+    monkeypatch.setattr(ways, "estimate_depth", lambda _, x: torch.cat([same.depth, same.depth]))
+    assert torch.equal(posed_as(family, same, same).x, same.x)
 
 
 @torch.no_grad()

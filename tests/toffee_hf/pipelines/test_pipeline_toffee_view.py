@@ -6,7 +6,15 @@ import math
 import pytest
 import torch
 
-from toffee_hf.pipelines.pipeline_toffee_view import REACH, in_space, inner, subject_patches, view_region
+from toffee_hf.pipelines.pipeline_toffee_view import (
+    REACH,
+    ToffeeViewPipeline,
+    in_space,
+    inner,
+    outline_axis,
+    subject_patches,
+    view_region,
+)
 from toffee_hf.toy.render import FARTHEST, FIELD_OF_VIEW, NEAREST
 
 PROMPTS = ["a photo of a mug", "a photo of a car"]
@@ -88,7 +96,8 @@ def test_depth_turns_the_surface_and_surroundings_stay(family, view, picture, co
 
 
 def test_the_turned_surface_is_laid_over_what_was_drawn(family, view, picture, corner, depth):
-    moved, covered = in_space(picture, corner, depth, torch.tensor([0.5, -0.5]), **family.camera)
+    axes = family.view_pipeline.axes(picture, corner, depth)
+    moved, covered = in_space(picture, corner, depth, torch.tensor([0.5, -0.5]), axes, **family.camera)
     drawn, all_of_it, half = (view(depth=depth, surface=s, output_type="pt") for s in (0.0, 1.0, 0.5))
     deep = (inner(covered) == 1).expand_as(drawn)
     assert deep.any()
@@ -130,6 +139,19 @@ def test_the_camera_is_the_toy_worlds_and_is_saved(family, tmp_path):
     pipeline.save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "model_index.json").read_text())
     assert (saved["field_of_view"], saved["nearest"], saved["farthest"]) == (0.628, 1.5, 9.0)
+
+
+def test_objects_turn_about_the_axes_that_are_found_or_those_of_their_outlines(family, picture, corner, depth):
+    pipeline = family.view_pipeline
+    plain = ToffeeViewPipeline(**{**pipeline.components, "axis": None}, **family.camera)
+    plain.set_progress_bar_config(disable=True)
+    outline = outline_axis(corner, depth, **family.camera)
+    found = pipeline.axes(picture, corner, depth)
+    assert found.shape == (2, 3) and (found - outline).abs().amin(0).max() > 0
+    assert plain.axes(picture, corner, depth) is None and pipeline.axes(picture, corner, None) is None
+    views = [p(PROMPTS, picture, corner, [0.5, -0.5], depth, generator=seeds(1, 2), output_type="pt").images
+             for p in (pipeline, plain)]
+    assert not torch.equal(*views)
 
 
 def test_the_object_itself_matters_and_what_is_around_it_only_as_surroundings(view, picture, corner):

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from tests.tiny_family import FEATURES, LATENTS, TEXT
 from toffee_hf.training import view_examples as module
+from toffee_hf.training.diffusion import view_loss
 from toffee_hf.training.view_examples import view_examples
 
 SHOWN, WANTED = torch.tensor([0, 4, 8, 1, 5, 9] * 2), torch.tensor([1, 5, 9, 0, 4, 8] * 2)
@@ -102,6 +103,25 @@ def test_each_example_has_its_own_chance_to_be_told_and_turned(made, monkeypatch
 
 def test_as_a_rule_turns_are_told_and_turned():
     assert 0.5 < module.TOLD < 1 and 0.5 < module.IN_SPACE < 1, "and now and then the denoiser must do without"
+
+
+@pytest.mark.parametrize(("from_known", "start"), [(1.0, "known"), (0.0, "clean")])
+def test_it_learns_the_steps_it_is_told_from_where_they_start(made, from_known, start):
+    example, heard = made(), []
+
+    def model(noisy, t, *_):
+        heard.append((noisy, t))
+        return example.clean + 1
+
+    model.tokens = lambda *_: (None, None)
+    inside, alphas = torch.ones(12, 1, 16, 16), torch.linspace(1, 0, 1000)
+    for steps in ((0, 2), (840, 960)):
+        found = view_loss(model, example, (None, None), inside, alphas, torch.Generator().manual_seed(0), steps=steps,
+                          from_known=from_known)
+        assert found["loss"].item() == pytest.approx(1) and found["inside"].item() == pytest.approx(1)
+    (early, first), (_, late) = heard
+    assert (early - getattr(example, start)).abs().max() < 0.3 and first.max() < 2
+    assert 840 <= late.min() < late.max() < 960
 
 
 def test_the_denoiser_takes_them(toys, family, made):
