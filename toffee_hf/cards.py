@@ -22,6 +22,7 @@ CLASSES = {"refiner": "ToffeeRefinerUNet", "view": "ToffeeViewUNet"}
 TITLES = {"refiner": "Toffee Refiner", "view": "Toffee View Generator"}
 # How their lines in a table begin.
 FIGURES = {"refiner": ("photo prompts", "style prompts"), "view": ("view by",), "editor": ("editor",)}
+TURNED = "reference turned"           # figures of what a repository cannot do by itself
 GIVE_FIGURES = "give --figures FILE, docs/method.md of the sources"
 TAGS = ["toffee", "subject-driven", "personalization", "diffusers"]
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -195,7 +196,7 @@ def figures_in(document: Path, kind: str, unit: str = "") -> str:
         raise InputError(f"a model card needs the figures in {document}, which cannot be read ({err}); "
                          f"{GIVE_FIGURES}") from err
     rows = [tuple(cell.strip() for cell in line.strip("| ").split("|")) for line in lines
-            if line.startswith(tuple(f"| {start}" for start in FIGURES[kind]))]
+            if line.startswith(tuple(f"| {start}" for start in FIGURES[kind])) and TURNED not in line]
     rows = [row for row in rows if len(row) == 3]
     if not rows:
         raise InputError(f"{document} holds no figures of the {kind}, which `toffee evaluate` with --docs writes; "

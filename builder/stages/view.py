@@ -37,6 +37,7 @@ class View:
     min_similarity: float                   # Seg-DINO of the view to the picture it was made from
     strength: float = 0.9             # how far the picture is noised before the view is drawn
     steps: int = 1
+    surface: float = 0.4              # part of a view that shows the turned surface's own pixels
     name: str = "view"
     reads: frozenset[str] = frozenset({"reference", "reference_mask", "scores"})
     writes: frozenset[str] = frozenset({"posed", "posed_mask", "shown", "shown_mask", "scores"})
@@ -88,8 +89,8 @@ class View:
         x, mask = pixels(batch["reference"], family.device), plane(batch["reference_mask"], family.device)
         view = family.view_pipeline(
             [f"a photo of a {name}" for name in names], x, mask, turns, estimate_depth(family.depth, x),
-            strength=self.strength, num_inference_steps=self.steps, generator=batch.generators(self.name),
-            output_type="pt").images * 2 - 1
+            strength=self.strength, num_inference_steps=self.steps, surface=self.surface,
+            generator=batch.generators(self.name), output_type="pt").images * 2 - 1
         found = subject_masks(family.segmenter, family.clip, family.tokenizer, view, names)
         similarity = subject_similarity(family.dino, family.domain.patch_means, view, found, x, mask)
         return as_pictures(view), as_masks(found), similarity

@@ -20,7 +20,7 @@ def test_a_folder_that_lacks_members_is_refused_by_name(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["vae", "clip", "unet", "controlnet", "refiner_unet", "view_unet", "dino", "depth",
-                                  "segmenter", "domain", "classifier"])  # fmt: skip
+                                  "segmenter", "domain", "classifier", "axis"])  # fmt: skip
 def test_a_model_is_loaded_once_and_only_runs(family, name):
     model = getattr(family, name)
     assert getattr(family, name) is model
@@ -45,6 +45,14 @@ def test_a_family_needs_no_classifier(tmp_path):
         (tmp_path / name).mkdir()
     assert "classifier" not in MEMBERS
     assert Family(tmp_path, "cpu").folder == tmp_path
+
+
+def test_a_family_without_an_axis_turns_objects_about_their_outlines(family, tmp_path):
+    folder = shutil.copytree(family.folder, tmp_path / "family", ignore=shutil.ignore_patterns("axis"))
+    older = Family(folder, "cpu")
+    assert older.axis is None and older.view_pipeline.axis is None and family.view_pipeline.axis is family.axis
+    older.view_pipeline.save_pretrained(tmp_path / "saved")
+    assert type(older.view_pipeline).from_pretrained(tmp_path / "saved").axis is None
 
 
 def test_pipelines_share_the_models_and_not_their_schedulers(family):

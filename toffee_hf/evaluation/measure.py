@@ -138,10 +138,11 @@ def _ways(family: Family, draft: Drafts, posed: Pictures, reference: Pictures, w
     yield "reference pasted", pasted(draft, posed, reference)
     yield "refined", refined(family, draft, posed, reference, wish.prompts)
     yield "refined as built", refined(family, draft, posed, reference, wish.prompts, **as_built(wish))
-    if reference is not posed:
+    if reference is not posed:        # in another pose
         turned = posed_as(family, posed, reference)
-        yield "reference turned and pasted", pasted(draft, posed, turned)
-        yield "turned and refined", refined(family, draft, posed, turned, wish.prompts, **as_built(wish))
+        yield "pasted, reference turned", pasted(draft, posed, turned)
+        yield "refined as built, reference turned", refined(family, draft, posed, turned, wish.prompts,
+                                                            **as_built(wish))
 
 
 def _fidelity(family: Family, name: str, x: Tensor, truth: Pictures, wish: Asked) -> Values:

@@ -15,6 +15,7 @@ from toffee_hf.perception.depth import control_picture, estimate_depth
 from toffee_hf.perception.light import Surface, lit_like
 from toffee_hf.perception.pose import posed_like
 from toffee_hf.pipelines.pipeline_toffee_refiner import laid
+from toffee_hf.pipelines.pipeline_toffee_view import axes_of
 
 DRAFT_STEPS, DRAFT_GUIDANCE = 12, 2.0
 BY_TEXT = {"num_inference_steps": DRAFT_STEPS, "guidance_scale": 5.0, "guidance_rescale": 0.7}     # docs/log.md
@@ -75,8 +76,8 @@ def lit(family: Family, draft: Drafts, posed: Pictures, reference: Pictures) -> 
 def posed_as(family: Family, posed: Pictures, reference: Pictures) -> Pictures:
     """The references as far as they are seen once they are turned as `posed`, whose pose drafts follow, by estimated
     depth."""
-    depth, asked = estimate_depth(family.depth, torch.cat([reference.x, posed.x])).chunk(2)
-    axis = family.view_pipeline.axes(reference.x, reference.mask, depth)
+    depth, asked = estimate_depth(family.depth, torch.cat([reference.x, posed.x])).clamp(0, 1).chunk(2)
+    axis = axes_of(family.axis, reference.x, reference.mask, depth, **family.camera)
     found, _ = posed_like(Surface(reference.x, reference.mask, depth), Surface(posed.x, posed.mask, asked), axis,
                           **family.camera)
     return replace(reference, x=found.x, mask=found.mask, depth=found.depth)

@@ -13,7 +13,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 SIDE = 64                             # of what it sees
-CORRECTIONS = (0.01, 0.05, 0.07)      # their usual sizes: x at distance 1, part of the distance, radians
+CORRECTIONS = (0.01, 0.05, 0.07)      # their units: x at z = 1, log z, radians
 RELIEF = 20.0                         # by which depth is scaled, about its mean in the mask
 MIRRORED = (-1.0, 1.0, 1.0)           # what a mirror does to an axis
 
@@ -33,7 +33,7 @@ class ToffeeAxis(ModelMixin, ConfigMixin):
             nn.init.zeros_(parameter)
 
     def forward(self, image_B3HW: Tensor, mask_B1HW: Tensor, depth_B1HW: Tensor, outline_B3: Tensor) -> Tensor:
-        """Axes (B, 3): x of the ray at distance 1, distance, and radians from which the camera looks down.
+        """Axes (B, 3): x of the ray at z = 1, z along the camera's own axis, radians from which the camera looks down.
 
         image: in [-1, 1]; mask: in [0, 1], the object; depth: in [0, 1], 1 nearest; outline: the axes that are
         corrected.
@@ -50,7 +50,10 @@ class ToffeeAxis(ModelMixin, ConfigMixin):
 
 
 def axis_view(image_B3HW: Tensor, mask_B1HW: Tensor, depth_B1HW: Tensor) -> Tensor:
-    """What the network sees, (B, 8, SIDE, SIDE): picture, mask, relief, mean depth, and places x, y."""
+    """What the network sees, (B, 8, SIDE, SIDE) in [-5, 5]: picture, mask, relief, mean depth, and places x, y.
+
+    Pictures in [-1, 1], mask and depth in [0, 1].
+    """
     inside = (mask_B1HW > 0.5).to(depth_B1HW)
     mean = (depth_B1HW * inside).sum((2, 3), keepdim=True) / inside.sum((2, 3), keepdim=True).clamp_min(1)
     relief = (RELIEF * (depth_B1HW - mean)).clamp(-2, 2) * inside

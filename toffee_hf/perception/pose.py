@@ -16,16 +16,17 @@ from toffee_hf.pipelines.pipeline_toffee_view import outline_axis, turned_and_li
 TURNS = (-0.45, -0.3, -0.15, 0.0, 0.15, 0.3, 0.45)      # radians, evenly apart
 AS_IT_IS = TURNS.index(0.0)
 DEPTH_COUNTS = 0.5                    # agreement of depth, where agreement of masks counts 1
-RELUCTANCE = 0.01                     # by which a turn must be better than none
+RELUCTANCE = 0.01                     # by which a turn must be better than none; draws small turns towards none
 GROUND = 0.8                          # behind what is seen of a turned subject, in [-1, 1]
 
 
+@torch.no_grad()
 def posed_like(shown: Surface, draft: Surface, axis_B3: Tensor | None = None, **camera: float
                ) -> tuple[Surface, Tensor]:
     """What is seen of `shown` once it is turned as it is in `draft`, and the turns in radians, (B,).
 
-    Turns reach a little beyond TURNS; where none is better, the subject is as it was, and its turn is 0. axis, camera:
-    see `toffee_hf.pipelines.pipeline_toffee_view.turned`.
+    Turns reach a little beyond TURNS; where none is better, the subject is as it was, and its turn is 0. All float32;
+    axis, camera: see `toffee_hf.pipelines.pipeline_toffee_view.turned`.
     """
     axis_B3 = outline_axis(shown.mask, shown.depth, **camera) if axis_B3 is None else axis_B3
     fits = torch.stack([_fit(shown, draft, turn, axis_B3, camera) for turn in TURNS])

@@ -106,8 +106,21 @@ def _turned_points(mask: Tensor, depth: Tensor, turn_B: Tensor, axis_B3: Tensor 
     return (of, row, column), on_axis + about_vertical(points - on_axis, turn_B.nan_to_num()[of], elevation)
 
 
+@torch.no_grad()
+def axes_of(model: Any, image_B3HW: Tensor, mask_B1HW: Tensor, depth_B1HW: Tensor | None, **camera: float
+            ) -> Tensor | None:
+    """The axes (B, 3), see `outline_axis`, that a ToffeeAxis finds; None where there is no model or no depth."""
+    if model is None or depth_B1HW is None:
+        return None
+    image, mask, depth = image_B3HW.float(), mask_B1HW.float(), depth_B1HW.float().clamp(0, 1)
+    found: Tensor = model(image, mask, depth, outline_axis(mask, depth, **camera))
+    return found
+
+
 def solid_distance(mask: Tensor, depth: Tensor, nearest: float, farthest: float) -> tuple[Tensor, Tensor]:
     """Distances along the rays of a grid of twice the size, and which rays meet the object, both (B, 2H, 2W).
+
+    mask, depth, nearest, farthest: as in `turned`.
 
     Depth at an outline is a mixture of object and ground, so it is taken from the pixels further inside.
     """
@@ -126,10 +139,12 @@ def solid_distance(mask: Tensor, depth: Tensor, nearest: float, farthest: float)
 
 def outline_axis(mask_B1HW: Tensor, depth_B1HW: Tensor, *, field_of_view: float, nearest: float, farthest: float
                  ) -> Tensor:
-    """The vertical axis of each object as its outline suggests it, (B, 3): where it meets the middle row of the
-    picture (x of the ray at distance 1, and distance), and the radians from which the camera looks down on it.
+    """The vertical axis of each object as its outline suggests it, (B, 3) float32: where it meets the middle row of
+    the picture (x of the ray at z = 1, and z, along the camera's own axis, in units of its distances), and the radians
+    from which the camera looks down on it.
 
-    It goes through the middle of the object a little behind its outline. depth: as in `turned`.
+    It goes through the middle of the object a little behind its outline, whose distance along the ray is taken for z.
+    mask, depth: float32, as in `turned`.
     """
     size = mask_B1HW.shape[-1]
     distance, solid = solid_distance(mask_B1HW, depth_B1HW, nearest, farthest)
@@ -330,14 +345,15 @@ class ToffeeViewPipeline(DiffusionPipeline):
     def __call__(self, prompt: str | Sequence[str], image: Tensor, mask: Tensor,
                  turn: Sequence[float] | Tensor | None = None, depth: Tensor | None = None, strength: float = 0.9,
                  num_inference_steps: int = 1, generator: torch.Generator | list[torch.Generator] | None = None,
-                 surface: float = 0.6, output_type: str = "pil", return_dict: bool = True
+                 surface: float = 0.4, output_type: str = "pil", return_dict: bool = True
                  ) -> ImagePipelineOutput | tuple[Any]:
         """New views of B objects.
 
         image: (B, 3, H, W) in [-1, 1]; mask: (B, 1, H, W) in [0, 1], the object; turn: radians about the vertical axis
         from the shown view to the wanted one, NaN or None to leave it open; depth: (B, 1, H, W) in [0, 1], of `image`,
         see `turned`; without it nothing is turned in space, and the denoiser goes by the patches alone; strength: how
-        far the known view is noised at the start, in (0, 1]; surface: part of what is drawn, in [0, 1], that gives way
+        far the known view is noised at the start, in (0, 1], and num_inference_steps: a View Generator may have learnt
+        one step from .9 alone; surface: part of what is drawn, in [0, 1], that gives way
         to the sharper pixels of the turned surface, where there are any; output_type: pil, np, pt, or latent, which has
         nothing of these pixels. Surroundings beyond the object's reach stay as they are. Raises ValueError.
         """
@@ -347,7 +363,8 @@ class ToffeeViewPipeline(DiffusionPipeline):
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         turns = torch.full((len(prompts),), torch.nan) if turn is None else torch.as_tensor(turn, dtype=torch.float32)
         turns = turns.to(image)
-        moved, covered = in_space(image, mask, depth, turns, self.axes(image, mask, depth), **self.camera)
+        axes = axes_of(self.axis, image, mask, depth, **self.camera)
+        moved, covered = in_space(image, mask, depth, turns, axes, **self.camera)
         latents, moved_latents = (self.vae.encode(x).latent_dist.mode() * self.vae.config.scaling_factor
                                   for x in (image, moved))
         side = latents.shape[-1]
@@ -359,19 +376,11 @@ class ToffeeViewPipeline(DiffusionPipeline):
         found = self._denoise(latents, space, text, tokens, seen, strength, num_inference_steps, generator)
         images: Any = found
         if output_type != "latent":
-            decoded = self.vae.decode(found / self.vae.config.scaling_factor, return_dict=False)[0]
+            decoded = self.vae.decode(found.to(image) / self.vae.config.scaling_factor, return_dict=False)[0]
             decoded = decoded.lerp(moved, surface * inner(covered))
             images = self.image_processor.postprocess(decoded, output_type=output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)
-
-    def axes(self, image: Tensor, mask: Tensor, depth: Tensor | None) -> Tensor | None:
-        """The axes of the objects, (B, 3), see `outline_axis`; None where there is no depth, or nothing that knows."""
-        if depth is None or self.axis is None:
-            return None
-        image, mask, depth = image.float(), mask.float(), depth.float()
-        found: Tensor = self.axis(image, mask, depth, outline_axis(mask, depth, **self.camera))
-        return found
 
     @property
     def camera(self) -> dict[str, float]:

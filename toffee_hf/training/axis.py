@@ -1,7 +1,8 @@
 """Training of what finds the axes of objects: pictures of which the camera is known tell where axes should be.
 
 With estimated depth the true axis is not the best one, since the whole object may be thought too near. So the axis to
-learn is the one about which the estimated surface moves over the picture as the true one does. B batch, N points.
+learn is the one about which the estimated surface moves over the picture as the true one does. All of it on the CPU.
+B batch, N points.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
-from toffee_hf.models.toffee_axis import CORRECTIONS, ToffeeAxis
+from toffee_hf.errors import InputError
+from toffee_hf.models.toffee_axis import ToffeeAxis
 from toffee_hf.pipelines.pipeline_toffee_view import about_vertical, outline_axis, solid_distance
 from toffee_hf.toy.render import FARTHEST, FIELD_OF_VIEW, NEAREST, Camera
 from toffee_hf.training.loop import Schedule, fit
@@ -22,16 +25,18 @@ from toffee_hf.training.pool import Pool
 
 CAMERA = {"field_of_view": FIELD_OF_VIEW, "nearest": NEAREST, "farthest": FARTHEST}
 HALF = math.tan(FIELD_OF_VIEW / 2)
+USUAL = (0.01, 0.05, 0.07)            # sizes of errors: x at z = 1, units of the toy world, radians
 FITTED_BY = (0.9, -0.9)               # turns in radians
 STRIDE = 6                            # of the points that are followed, on a grid of twice the picture's size
-ROUNDS, SECANT, LARGEST = 6, 1e-3, 0.15      # of Gauss and Newton; the largest change a round
-TOLERATED = 4 / 64                    # error in half frames from which a point counts for less
+ROUNDS, DIFFERENCE, LARGEST = 6, 1e-3, 0.15  # Gauss-Newton steps; of finite differences; largest change a step
+CAUCHY_SCALE = 4 / 64                 # error in half frames at which a point counts half
 
 
 def fitted_axes(mask_B1HW: Tensor, seen_B1HW: Tensor, depth_B1HW: Tensor, cameras: list[Camera]) -> Tensor:
     """The axes (B, 3), see `outline_axis`, about which `seen` depth moves as the true depth does about the true axis.
 
-    Least squares over what is visible, turned to both sides.
+    mask, seen, depth: float32 in [0, 1], 1 nearest; cameras: one a picture. Gauss-Newton steps over what is visible,
+    turned to both sides, with Cauchy weights (Holland and Welsch, 1977, iteratively reweighted least squares).
     """
     told = seen_B1HW.new_tensor([[c.elevation, c.distance, *c.shift] for c in cameras])
     elevation, shift = told[:, :1], told[:, None, 2:]
@@ -48,11 +53,11 @@ def fitted_axes(mask_B1HW: Tensor, seen_B1HW: Tensor, depth_B1HW: Tensor, camera
                           for turn, goal in zip(FITTED_BY, wanted, strict=True)], -1)
 
     axis = outline_axis(mask_B1HW, seen_B1HW, **CAMERA)
-    step = SECANT * torch.eye(3)
+    step = DIFFERENCE * torch.eye(3)
     for _ in range(ROUNDS):
         off = errors(axis)
-        weight = solid / (1 + off.square().sum(-1) / TOLERATED**2)
-        slope = torch.stack([(errors(axis + step[k]) - off) / SECANT for k in range(3)], -1)
+        weight = solid / (1 + off.square().sum(-1) / CAUCHY_SCALE**2)
+        slope = torch.stack([(errors(axis + step[k]) - off) / DIFFERENCE for k in range(3)], -1)
         curvature = torch.einsum("bnek,bnel,bn->bkl", slope, slope, weight) + 1e-3 * torch.eye(3)
         downhill = torch.einsum("bnek,bne,bn->bk", slope, off, weight)
         axis = axis - torch.linalg.solve(curvature, downhill).clamp(-LARGEST, LARGEST)
@@ -76,12 +81,16 @@ def _projected(points_BN3: Tensor) -> Tensor:
 
 @torch.no_grad()
 def fit_pool(pool: Pool, batch_size: int = 64) -> None:
-    """Store the axis to learn of every row of a pool whose depth has been estimated."""
+    """Store the axis to learn of every row of a pool whose depth has been estimated. Raises InputError where a row's
+    has not."""
     target = pool.folder / "axes.npy"
     if not target.exists():
+        if not all(plane.any() for plane in pool.arrays["estimated"]):
+            raise InputError(f"{pool.folder} has estimates of some photos only, made by an earlier version; remove "
+                             "estimated.npy there, and estimates.done beside it")
         found = [fitted_axes(pool.planes("mask", index), pool.planes("estimated", index), pool.planes("depth", index),
                              [pool.shots[i].camera for i in index.tolist()])
-                 for index in torch.arange(len(pool)).split(batch_size)]
+                 for index in tqdm(torch.arange(len(pool)).split(batch_size), desc="axes", disable=None)]
         part = target.with_suffix(".part")
         with part.open("wb") as file:
             np.save(file, torch.cat(found).numpy())
@@ -91,7 +100,7 @@ def fit_pool(pool: Pool, batch_size: int = 64) -> None:
 
 def train_axis(model: ToffeeAxis, pool: Pool, schedule: Schedule, folder: Path, seed: int) -> ToffeeAxis:
     """Axes from pool photos, true masks and estimated depth."""
-    scale = torch.tensor(CORRECTIONS)
+    scale = torch.tensor(USUAL)
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(len(pool), (schedule.batch_size,), generator=generator)

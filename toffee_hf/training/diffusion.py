@@ -29,6 +29,7 @@ from toffee_hf.training.view_examples import ViewExample, view_examples
 
 REFINED_FROM = (550, 950)             # steps of the noise schedule from which the Refiner starts
 VIEWED_FROM = (840, 960)              # steps from which the View Generator starts
+ON_THE_VIEW = 2.5                     # how much more an error of it counts on the object
 DRAWN = 0.5                           # share of the Refiner's examples whose draft was drawn by the base
 Text = tuple[Tensor, dict[str, Tensor] | None]     # hidden states (B, N, T), and what SDXL is told besides
 DROP_TEXT = 0.12                      # share of examples that learn without their caption, for guidance
@@ -233,19 +234,20 @@ def train_view(model: ToffeeViewUNet, pool: Pool, captions: Captions, autoencode
         example: ViewExample = view_examples(pool, people + swap, people + 1 - swap, autoencoder, encoder, generator)
         inside = F.avg_pool2d(pool.planes("mask", people + 1 - swap), 8)
         return view_loss(model, example, (captions(people + 1 - swap, step), None), inside, alphas, generator,
-                         steps=VIEWED_FROM, from_known=1.0)
+                         steps=VIEWED_FROM, from_known=1.0, on_object=ON_THE_VIEW)
 
     fit("view", model, loss, schedule, folder, seed, place=pool.place)
     return model
 
 
 def view_loss(model: ToffeeViewUNet, example: ViewExample, text: Text, inside: Tensor, alphas: Tensor,
-              generator: torch.Generator, *, steps: tuple[int, int] = (250, 950), from_known: float = 0.5
-              ) -> dict[str, Tensor]:
-    """Error of the clean latents, weighted towards the object, and the plain error inside the wanted view's mask.
+              generator: torch.Generator, *, steps: tuple[int, int] = (250, 950), from_known: float = 0.5,
+              on_object: float = 0.0) -> dict[str, Tensor]:
+    """Error of the clean latents, weighted towards the region, and the plain error inside the wanted view's mask.
 
-    steps: of the noise schedule, between which it learns; from_known: share of the noisy latents that are the known
-    view's, from which sampling starts; the others are the wanted view's, as in its later steps.
+    steps: of the noise schedule, from the first to before the second; from_known: share of the noisy latents that are
+    the known view's, from which sampling starts, the others are the wanted view's, as in its later steps; on_object:
+    how much more an error counts inside the mask.
     """
     t = torch.randint(*steps, (len(example.clean),), generator=generator)
     known = (torch.rand(len(t), generator=generator) < from_known)[:, None, None, None]
@@ -253,6 +255,6 @@ def view_loss(model: ToffeeViewUNet, example: ViewExample, text: Text, inside: T
     tokens, seen = model.tokens(example.features, example.subject, example.turn)
     found = model(noisy, t, text[0], tokens, seen, example.known, example.region, example.turned, example.covered,
                   alpha, text[1])
-    return _weighted(found, example.clean, 0.1 + 0.4 * example.region + inside, inside)
+    return _weighted(found, example.clean, 0.1 + example.region + on_object * inside, inside)
 
 

@@ -76,7 +76,7 @@ class Pool:
         return self.rows(field, index).float() / 127.5 - 1
 
     def planes(self, field: str, index: Tensor) -> Tensor:
-        """`mask` or `depth` as (B, 1, H, W) float32 in [0, 1]."""
+        """`mask`, `depth` or `estimated` as (B, 1, H, W) float32 in [0, 1]."""
         return self.rows(field, index).float().unsqueeze(1) / 255
 
     def drafts(self, index: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,9 +22,9 @@ from toffee_hf.pipelines.pipeline_toffee_view import (
 from toffee_hf.toy.render import FARTHEST, FIELD_OF_VIEW, NEAREST
 from toffee_hf.training.pool import Pool
 
-TOLD = 0.97                           # share of examples whose turn is told
-IN_SPACE = 0.95                       # of these, share whose surface is turned in space
-AXIS_ERROR = (0.002, 0.022, 0.03)     # of axes that `ToffeeAxis` finds on subjects that it has not seen (docs/log.md)
+TOLD = 0.9                            # share of examples whose turn is told
+IN_SPACE = 0.9                        # of these, share whose surface is turned in space
+AXIS_ERROR = (0.002, 0.022, 0.03)     # of axes that `ToffeeAxis` finds, on unseen subjects: x at z = 1, z, radians
 
 
 @dataclass(frozen=True, slots=True)

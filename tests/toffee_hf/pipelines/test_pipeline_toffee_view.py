@@ -9,6 +9,7 @@ import torch
 from toffee_hf.pipelines.pipeline_toffee_view import (
     REACH,
     ToffeeViewPipeline,
+    axes_of,
     in_space,
     inner,
     outline_axis,
@@ -96,7 +97,7 @@ def test_depth_turns_the_surface_and_surroundings_stay(family, view, picture, co
 
 
 def test_the_turned_surface_is_laid_over_what_was_drawn(family, view, picture, corner, depth):
-    axes = family.view_pipeline.axes(picture, corner, depth)
+    axes = axes_of(family.axis, picture, corner, depth, **family.camera)
     moved, covered = in_space(picture, corner, depth, torch.tensor([0.5, -0.5]), axes, **family.camera)
     drawn, all_of_it, half = (view(depth=depth, surface=s, output_type="pt") for s in (0.0, 1.0, 0.5))
     deep = (inner(covered) == 1).expand_as(drawn)
@@ -146,9 +147,10 @@ def test_objects_turn_about_the_axes_that_are_found_or_those_of_their_outlines(f
     plain = ToffeeViewPipeline(**{**pipeline.components, "axis": None}, **family.camera)
     plain.set_progress_bar_config(disable=True)
     outline = outline_axis(corner, depth, **family.camera)
-    found = pipeline.axes(picture, corner, depth)
-    assert found.shape == (2, 3) and (found - outline).abs().amin(0).max() > 0
-    assert plain.axes(picture, corner, depth) is None and pipeline.axes(picture, corner, None) is None
+    found = axes_of(family.axis, picture, corner, depth, **family.camera)
+    assert found.shape == (2, 3) and (found - outline).abs().amin(0).max() > 0 and not found.requires_grad
+    assert axes_of(None, picture, corner, depth, **family.camera) is None
+    assert axes_of(family.axis, picture, corner, None, **family.camera) is None
     views = [p(PROMPTS, picture, corner, [0.5, -0.5], depth, generator=seeds(1, 2), output_type="pt").images
              for p in (pipeline, plain)]
     assert not torch.equal(*views)

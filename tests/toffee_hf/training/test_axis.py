@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from toffee_hf.errors import InputError
 from toffee_hf.models.toffee_axis import ToffeeAxis
 from toffee_hf.pipelines.pipeline_toffee_view import outline_axis, turned_depth
 from toffee_hf.toy.render import Camera
@@ -57,6 +58,15 @@ def test_a_pool_has_the_axes_of_all_its_rows_once(copied, monkeypatch):
     assert torch.allclose(Pool(copied.folder).rows("axes", FIRST), alone, atol=1e-4)
     monkeypatch.setattr(module, "fitted_axes", None)
     fit_pool(Pool(copied.folder))
+
+
+def test_estimates_of_some_photos_only_are_refused(copied):
+    estimated = np.array(copied.arrays["depth"])
+    estimated[2] = 0
+    np.save(copied.folder / "estimated.npy", estimated)
+    with pytest.raises(InputError, match="estimates of some photos only"):
+        fit_pool(Pool(copied.folder))
+    assert not (copied.folder / "axes.npy").exists()
 
 
 def test_training_brings_axes_nearer_to_those_to_learn(copied, tmp_path):

@@ -124,6 +124,23 @@ def test_it_learns_the_steps_it_is_told_from_where_they_start(made, from_known, 
     assert 840 <= late.min() < late.max() < 960
 
 
+def test_an_error_on_the_object_counts_as_much_more_as_it_is_told(made):
+    example, alphas = made(), torch.linspace(1, 0, 1000)
+    inside = torch.zeros(12, 1, 16, 16)
+    inside[..., :4] = 1
+
+    def model(*_):
+        return example.clean + inside
+
+    model.tokens = lambda *_: (None, None)
+    for more in (0.0, 2.5):
+        weight = 0.1 + example.region + more * inside
+        found = view_loss(model, example, (None, None), inside, alphas, torch.Generator().manual_seed(0),
+                          on_object=more)
+        assert found["loss"].item() == pytest.approx(((weight * inside).sum() / weight.sum()).item(), rel=1e-4)
+        assert found["inside"].item() == pytest.approx(1)
+
+
 def test_the_denoiser_takes_them(toys, family, made):
     """The random family has 64 places for patches, of the upper left."""
     example, model = made(), family.view_unet
