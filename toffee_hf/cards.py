@@ -30,7 +30,7 @@ OWN_DATA = "toy:train"                # pictures that this repository draws itse
 FOREIGN = "The licence of the pictures it was trained on is not covered by this card."
 OF_A_FOLDER = "        # the folder of the base model"
 DEPTH = ("A depth map, `depth=` of `ToffeeViewPipeline`, lets what is visible be turned in space first, and lit as it "
-         "faces then.")
+         "faces then, about an axis that `axis` finds, where the repository has one, or else the outline tells.")
 SETTINGS = {
     "batch_size": "batch of each process", "learning_rate": "learning rate", "size_px": "side of the pictures, px",
     "lora_rank": "LoRA rank (0: every weight)", "precision": "precision", "ema": "moving average of the weights",

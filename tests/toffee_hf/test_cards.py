@@ -18,6 +18,7 @@ from toffee_hf.cards import (
     Facts,
     card_of_tiny,
     card_of_training,
+    figures_in,
     placeless,
     render,
     write_card,
@@ -181,3 +182,11 @@ def test_a_family_that_does_not_tell_has_no_card(tmp_path, costs, document, says
         (tmp_path / "method.md").write_text(document)
     with pytest.raises(InputError, match=says):
         card_of_tiny("view", tmp_path, tmp_path / "method.md")
+
+
+def test_figures_of_what_a_repository_cannot_do_by_itself_stay_in_the_document(tmp_path):
+    (tmp_path / "method.md").write_text("| photo prompts, jittered: refined, PSNR | 18 | 3 |\n"
+                                        "| photo prompts, jittered: refined as built, reference turned, PSNR | 19 | 3 |\n"
+                                        "| view by 1 rad: view, PSNR | 17 | 3 |\n")
+    table = figures_in(tmp_path / "method.md", "refiner")
+    assert "| 18 |" in table and "| 19 |" not in table and "| 17 |" not in table
