@@ -185,8 +185,7 @@ def test_a_family_that_does_not_tell_has_no_card(tmp_path, costs, document, says
 
 
 def test_figures_of_what_a_repository_cannot_do_by_itself_stay_in_the_document(tmp_path):
-    (tmp_path / "method.md").write_text("| photo prompts, jittered: refined, PSNR | 18 | 3 |\n"
-                                        "| photo prompts, jittered: refined as built, reference turned, PSNR | 19 | 3 |\n"
-                                        "| view by 1 rad: view, PSNR | 17 | 3 |\n")
+    kinds = {"photo prompts: refined": 18, "photo prompts: refined as built, reference turned": 19, "view by 1 rad": 17}
+    (tmp_path / "method.md").write_text("\n".join(f"| {name}, PSNR | {db} | 3 |" for name, db in kinds.items()))
     table = figures_in(tmp_path / "method.md", "refiner")
     assert "| 18 |" in table and "| 19 |" not in table and "| 17 |" not in table
