@@ -27,6 +27,7 @@ CENTRE = (0.0, 0.46, 0.0)            # where the camera looks
 BOUND = 0.86                         # radius of a sphere about CENTRE that holds any subject
 COARSE_STEPS, FINE_STEPS, SHADOW_STEPS = 24, (4, 5, 6), 12
 NEAREST, FARTHEST = 1.5, 9.0         # distances mapped to depth 1 and 0
+CAMERA = {"field_of_view": FIELD_OF_VIEW, "nearest": NEAREST, "farthest": FARTHEST}       # what turns must know of it
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,10 @@ from tqdm import tqdm
 from toffee_hf.errors import InputError
 from toffee_hf.models.toffee_axis import ToffeeAxis
 from toffee_hf.pipelines.pipeline_toffee_view import about_vertical, outline_axis, solid_distance
-from toffee_hf.toy.render import FARTHEST, FIELD_OF_VIEW, NEAREST, Camera
+from toffee_hf.toy.render import CAMERA, FARTHEST, FIELD_OF_VIEW, NEAREST, Camera
 from toffee_hf.training.loop import Schedule, fit
 from toffee_hf.training.pool import Pool
 
-CAMERA = {"field_of_view": FIELD_OF_VIEW, "nearest": NEAREST, "farthest": FARTHEST}
 HALF = math.tan(FIELD_OF_VIEW / 2)
 USUAL = (0.01, 0.05, 0.07)            # sizes of errors: x at z = 1, units of the toy world, radians
 FITTED_BY = (0.9, -0.9)               # turns in radians

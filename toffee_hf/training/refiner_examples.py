@@ -28,7 +28,7 @@ from toffee_hf.pipelines.pipeline_toffee_refiner import (
     warp,
 )
 from toffee_hf.pipelines.pipeline_toffee_view import turned
-from toffee_hf.toy.render import FARTHEST, FIELD_OF_VIEW, NEAREST
+from toffee_hf.toy.render import CAMERA
 from toffee_hf.training.pool import Pool
 
 PATTERN, PALETTE = TRANSFERS.index("pattern"), TRANSFERS.index("palette")
@@ -129,7 +129,7 @@ def altered(photo: Tensor, mask: Tensor, depth: Tensor | None, generator: torch.
 
 def _seen_turned(photo: Tensor, mask: Tensor, depth: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
     """The surface that is still seen once the subject turns by (B,) radians; as it is where that is NaN."""
-    surface, covered = turned(photo, mask, depth, turn, field_of_view=FIELD_OF_VIEW, nearest=NEAREST, farthest=FARTHEST)
+    surface, covered = turned(photo, mask, depth, turn, None, **CAMERA)
     as_is = turn.isnan()[:, None, None, None]
     return torch.where(as_is, photo, surface), torch.where(as_is, mask, covered)
 

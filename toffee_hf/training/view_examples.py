@@ -19,7 +19,7 @@ from toffee_hf.pipelines.pipeline_toffee_view import (
     view_features,
     view_region,
 )
-from toffee_hf.toy.render import FARTHEST, FIELD_OF_VIEW, NEAREST
+from toffee_hf.toy.render import CAMERA
 from toffee_hf.training.pool import Pool
 
 TOLD = 0.9                            # share of examples whose turn is told
@@ -86,7 +86,7 @@ def examples_of_views(views: TwoViews, known: Tensor, clean: Tensor, encode: Cal
     turn[torch.rand(len(turn), generator=generator) > TOLD] = torch.nan
     flat = torch.rand(len(turn), generator=generator) > IN_SPACE
     picture, covered = in_space(views.photo, mask, views.depth, turn.masked_fill(flat, torch.nan), views.axis,
-                                field_of_view=FIELD_OF_VIEW, nearest=NEAREST, farthest=FARTHEST)
+                                **CAMERA)
     filled = F.avg_pool2d(covered, block)
     moved = known if views.depth is None else encode(picture.contiguous(memory_format=torch.channels_last))
     features = view_features(encoder, fitted(encoder, views.photo * mask, side))

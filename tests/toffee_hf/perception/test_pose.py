@@ -7,10 +7,9 @@ import torch
 
 from toffee_hf.perception.light import Surface
 from toffee_hf.perception.pose import GROUND, TURNS, posed_like
-from toffee_hf.toy.render import FARTHEST, FIELD_OF_VIEW, NEAREST
+from toffee_hf.toy.render import CAMERA
 from toffee_hf.toy.world import reference_shot, toy_subject
 
-CAMERA = {"field_of_view": FIELD_OF_VIEW, "nearest": NEAREST, "farthest": FARTHEST}
 TOYS = (0, 3, 8)                      # a car, a watering can, a cat: turns show in their outlines
 
 

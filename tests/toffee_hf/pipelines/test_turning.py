@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from toffee_hf.pipelines.pipeline_toffee_view import in_space, light_of, normals, surroundings, turned
-from toffee_hf.toy.render import FARTHEST, FIELD_OF_VIEW, NEAREST
+from toffee_hf.toy.render import CAMERA, FARTHEST, FIELD_OF_VIEW, NEAREST
 from toffee_hf.toy.world import reference_shot, toy_subject
 
-CAMERA = {"field_of_view": FIELD_OF_VIEW, "nearest": NEAREST, "farthest": FARTHEST}
 TURNS = (0.0, 0.4, -0.4)
 PATTERNED = (2, 3)                    # a vase and a watering can on which a turn shows
 

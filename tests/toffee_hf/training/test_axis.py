@@ -7,9 +7,9 @@ import torch
 from toffee_hf.errors import InputError
 from toffee_hf.models.toffee_axis import ToffeeAxis
 from toffee_hf.pipelines.pipeline_toffee_view import outline_axis, turned_depth
-from toffee_hf.toy.render import Camera
+from toffee_hf.toy.render import CAMERA, Camera
 from toffee_hf.training import axis as module
-from toffee_hf.training.axis import CAMERA, fit_pool, fitted_axes, train_axis
+from toffee_hf.training.axis import fit_pool, fitted_axes, train_axis
 from toffee_hf.training.loop import Schedule
 from toffee_hf.training.pool import Pool
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from tests.tiny_family import FEATURES, LATENTS, TEXT
 from toffee_hf.pipelines.pipeline_toffee_refiner import TRANSFERS, mask_box
+from toffee_hf.toy.render import CAMERA
 from toffee_hf.training import refiner_examples as module
 from toffee_hf.training.pool import Pool
 from toffee_hf.training.refiner_examples import altered, degraded, refiner_examples, relit, shaded
@@ -132,7 +133,8 @@ def test_some_references_stay_and_others_move_and_turn(shown):
 def test_a_turned_reference_hides_a_part(shown, monkeypatch):
     turns = []
 
-    def recorded(photo, mask, depth, turn, **settings):
+    def recorded(photo, mask, depth, turn, axis, **camera):
+        assert axis is None and camera == CAMERA
         turns.append(turn)
         return torch.zeros_like(photo), torch.zeros_like(mask)
 
