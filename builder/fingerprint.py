@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # By hand: raise it with every change of our own code that changes rows (code under builder/ and toffee_hf/ is not
 # hashed, so that a comment does not start a new run; a function of ours in a recipe counts by its own source).
 # Functions and classes from elsewhere count with all of the file they are in, for they may use the rest of it.
-ROWS_VERSION = 4
+ROWS_VERSION = 5
 
 EXCLUDED: dict[str, str] = {  # "Class.field" -> why it cannot change a row
     "Recipe.seconds_per_pair": "a first guess for `toffee plan`",

@@ -30,7 +30,7 @@ def tiny() -> Recipe:
             InDomain(family="tiny", min_in_domain=0.25),
             SubjectMask(family="tiny"),
             View(family="tiny", pose_category="pose", turns=TURNS, share=0.5, widest_turn=0.9, min_similarity=0.86),
-            Draft(family="tiny", steps=12, guidance=2.0),
+            Draft(family="tiny", steps=12, guidance=2.3, control=1.4),
             Refine(family="tiny", transfers=(("background", "full"), ("style", "full"), ("pose", "full"),
                                            ("colour", "pattern"), ("texture", "palette")),
                    strength=0.8, steps=1, top_k=4, temperature=0.05, threshold=-1.0, nearness=1.0, margin_px=5,

@@ -17,7 +17,7 @@ from toffee_hf.perception.pose import posed_like
 from toffee_hf.pipelines.pipeline_toffee_refiner import laid
 from toffee_hf.pipelines.pipeline_toffee_view import axes_of
 
-DRAFT_STEPS, DRAFT_GUIDANCE = 12, 2.0
+DRAFT_STEPS, DRAFT_GUIDANCE, DRAFT_CONTROL = 12, 2.3, 1.4       # as in the recipe
 BY_TEXT = {"num_inference_steps": DRAFT_STEPS, "guidance_scale": 5.0, "guidance_rescale": 0.7}     # docs/log.md
 REFINE = {"strength": 0.8, "num_inference_steps": 1}
 SURFACE, GRAIN = 0.5, 0.5             # of photographs and of other styles, as in the recipe
@@ -55,7 +55,8 @@ def drafts(family: Family, posed: Pictures, prompts: list[str], seeds: Sequence[
     picture = control_picture(posed.depth, posed.mask)
     each = generators(posed) if seeds is None else [torch.Generator().manual_seed(s) for s in seeds]
     latents = family.draft_pipeline(
-        prompts, picture, num_inference_steps=DRAFT_STEPS, guidance_scale=DRAFT_GUIDANCE, generator=each,
+        prompts, picture, num_inference_steps=DRAFT_STEPS, guidance_scale=DRAFT_GUIDANCE,
+        controlnet_conditioning_scale=DRAFT_CONTROL, generator=each,
         output_type="latent", height=picture.shape[-2], width=picture.shape[-1]).images
     return Drafts(family.vae.pictures(latents).clamp(-1, 1), latents)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from toffee_hf.pipelines.pipeline_toffee_refiner import encoder_pixels
@@ -13,7 +15,20 @@ from toffee_hf.pipelines.pipeline_toffee_refiner import encoder_pixels
 @torch.no_grad()
 def estimate_depth(model: Any, x_B3HW: Tensor) -> Tensor:
     """Relative inverse depth (B, 1, H, W), larger is nearer, of pictures in [-1, 1]; `model` is a Depth Anything."""
-    return model(pixel_values=encoder_pixels(x_B3HW)).predicted_depth.unsqueeze(1)
+    return depth_of(model, x_B3HW)
+
+
+def depth_of(model: Any, x_B3HW: Tensor) -> Tensor:
+    """`estimate_depth` with gradients. Pictures are shown at the size that the model learnt at, its `image_size`."""
+    side = model.config.backbone_config.image_size
+    found = model(pixel_values=encoder_pixels(_resized(x_B3HW, (side, side)))).predicted_depth.unsqueeze(1)
+    return _resized(found.float(), x_B3HW.shape[2:])
+
+
+def _resized(x_BCHW: Tensor, size: Sequence[int]) -> Tensor:
+    if x_BCHW.shape[2:] == tuple(size):
+        return x_BCHW
+    return F.interpolate(x_BCHW, tuple(size), mode="bilinear", align_corners=False, antialias=True)
 
 
 def control_picture(depth_B1HW: Tensor, mask_B1HW: Tensor) -> Tensor:

@@ -1,13 +1,13 @@
 """Training of what finds the axes of objects: pictures of which the camera is known tell where axes should be.
 
 With estimated depth the true axis is not the best one, since the whole object may be thought too near. So the axis to
-learn is the one about which the estimated surface moves over the picture as the true one does. All of it on the CPU.
-B batch, N points.
+learn is the one about which the estimated surface moves over the picture as the true one does. B batch, N points.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,9 +87,10 @@ def fit_pool(pool: Pool, batch_size: int = 64) -> None:
         if not all(plane.any() for plane in pool.arrays["estimated"]):
             raise InputError(f"{pool.folder} has estimates of some photos only, made by an earlier version; remove "
                              "estimated.npy there, and estimates.done beside it")
-        found = [fitted_axes(pool.planes("mask", index), pool.planes("estimated", index), pool.planes("depth", index),
-                             [pool.shots[i].camera for i in index.tolist()])
-                 for index in tqdm(torch.arange(len(pool)).split(batch_size), desc="axes", disable=None)]
+        with replace(pool.place, precision="no").entered():
+            found = [fitted_axes(pool.planes("mask", index), pool.planes("estimated", index),
+                                 pool.planes("depth", index), [pool.shots[i].camera for i in index.tolist()]).cpu()
+                     for index in tqdm(torch.arange(len(pool)).split(batch_size), desc="axes", disable=None)]
         part = target.with_suffix(".part")
         with part.open("wb") as file:
             np.save(file, torch.cat(found).numpy())
@@ -99,7 +100,7 @@ def fit_pool(pool: Pool, batch_size: int = 64) -> None:
 
 def train_axis(model: ToffeeAxis, pool: Pool, schedule: Schedule, folder: Path, seed: int) -> ToffeeAxis:
     """Axes from pool photos, true masks and estimated depth."""
-    scale = torch.tensor(USUAL)
+    scale = torch.tensor(USUAL, device=pool.place.device)
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(len(pool), (schedule.batch_size,), generator=generator)
@@ -109,5 +110,5 @@ def train_axis(model: ToffeeAxis, pool: Pool, schedule: Schedule, folder: Path, 
         return {"loss": F.smooth_l1_loss(error, torch.zeros_like(error), beta=0.7), "across": error[:, 0].abs().mean(),
                 "distance": error[:, 1].abs().mean(), "elevation": error[:, 2].abs().mean()}
 
-    fit("axis", model, loss, schedule, folder, seed)
+    fit("axis", model, loss, schedule, folder, seed, place=replace(pool.place, precision="no"))
     return model

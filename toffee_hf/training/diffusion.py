@@ -21,7 +21,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, Dinov2Model
 
 from toffee_hf.models.toffee_refiner_unet import ToffeeRefinerUNet
 from toffee_hf.models.toffee_view_unet import ToffeeViewUNet
-from toffee_hf.perception.depth import control_picture
+from toffee_hf.perception.depth import control_picture, depth_of
 from toffee_hf.training.loop import Schedule, fit
 from toffee_hf.training.pool import SHOTS, SIZE_PX, Pool
 from toffee_hf.training.refiner_examples import RefinerExample, refiner_examples
@@ -36,6 +36,7 @@ DROP_TEXT = 0.12                      # share of examples that learn without the
 TOLD_DEPTH = 0.25                     # share of each batch that base and ControlNet draw by depth
 ON_THE_SUBJECT = 2.0                  # how much more an error of base and ControlNet counts there
 SIGMAS = (32.0, 1.4)                  # noise over signal between which pictures are drawn: of 1,000 steps 980 to 600
+SEEN_AS_TOLD = 0.15                   # weight of depth that is seen elsewhere than it was told, against the error
 LEARNT_THERE = 0.85                   # share of what base and ControlNet learn that lies between these
 ANY_SHOT = 0.7                        # share of what they learn from shots in any pose and style
 UNET: dict[str, Any] = {
@@ -160,6 +161,43 @@ def train_controlnet(control: ControlNetModel, pool: Pool, captions: Captions, u
 
     fit("controlnet", both, loss, schedule, folder, seed, place=pool.place)
     return control.eval(), unet.eval()
+
+
+def train_consistency(control: ControlNetModel, pool: Pool, captions: Captions, unet: UNet2DConditionModel,
+                      autoencoder: Any, depth: Any, schedule: Schedule, folder: Path, seed: int) -> ControlNetModel:
+    """The ControlNet on, over the base as it is: the depth model must see in its pictures the depth that it was told.
+
+    Source: ControlNet++ (Li et al., 2024, arXiv 2404.07987): the clean picture of one step is judged.
+    """
+    control, device = control.to(memory_format=torch.channels_last), pool.place.device
+    unet, autoencoder, depth = (model.to(device).eval().requires_grad_(False) for model in (unet, autoencoder, depth))
+    alphas = noise_schedule().alphas_cumprod.to(device)
+
+    def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        index = _mostly_any(pool, schedule.batch_size, generator)
+        noisy, velocity, t = _noised_rows(pool, index, alphas, generator)
+        told, mask, text = pool.planes("depth", index), pool.planes("mask", index), captions(index, step)
+        down, middle = control(noisy, t, text, control_picture(told, mask), return_dict=False)
+        found = unet(noisy, t, text, down_block_additional_residuals=down, mid_block_additional_residual=middle,
+                     return_dict=False)[0].float()
+        alpha = alphas[t].sqrt()[:, None, None, None]
+        clean = alpha * noisy - (1 - alpha**2).clamp_min(0).sqrt() * found
+        with torch.autocast(device.type, enabled=False):
+            seen = depth_of(depth, autoencoder.pictures(clean).clamp(-1, 1))
+        terms = _on_the_subject(found, velocity, pool, index)
+        apart = 1 - _correlation(seen, told, mask).mean()
+        return {**terms, "loss": terms["loss"] + SEEN_AS_TOLD * apart, "apart": apart.detach()}
+
+    fit("consistency", control, loss, schedule, folder, seed, place=pool.place)
+    return control.eval()
+
+
+def _correlation(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
+    """Pearson's correlation of planes (B, 1, H, W) by weights, (B,)."""
+    total = weight.sum((1, 2, 3), keepdim=True).clamp_min(1)
+    a, b = (x - (x * weight).sum((1, 2, 3), keepdim=True) / total for x in (a, b))
+    both, one, other = ((x * y * weight).sum((1, 2, 3)) for x, y in ((a, b), (a, a), (b, b)))
+    return both / (one * other).clamp_min(1e-8).sqrt()
 
 
 @torch.no_grad()

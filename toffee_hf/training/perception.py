@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
 
@@ -11,19 +12,24 @@ from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer, DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Model
 
 from toffee_hf.models.toffee_segmenter import ToffeeSegmenter
-from toffee_hf.pipelines.pipeline_toffee_refiner import encoder_pixels
+from toffee_hf.perception.depth import depth_of
+from toffee_hf.pipelines.pipeline_toffee_refiner import blurred
 from toffee_hf.toy.world import CLASSES
 from toffee_hf.training.loop import Schedule, fit
 from toffee_hf.training.patches import PATCH
 from toffee_hf.training.pool import Pool
 from toffee_hf.training.text import tokens
 
+DEPTH_SIZE_PX = 192                   # at which depth is seen, of pictures of 128: finer patches for finer edges
+UNSHARP = 0.3                         # share of the pictures whose depth is learnt that are blurred, as drafts are
 ABSENT = 0.2                          # share of training questions that name a class which is not in the picture
+
+POSITIONS = "embeddings.position_embeddings"
 
 
 def depth_config(encoder: Dinov2Model) -> DepthAnythingConfig:
     """Depth Anything's decoder, narrow, on a backbone of the patch encoder's shape."""
-    backbone = {**encoder.config.to_dict(), "out_indices": [1, 2, 3, 4], "reshape_hidden_states": False,
+    backbone = {**encoder.config.to_dict(), "image_size": DEPTH_SIZE_PX, "out_indices": [1, 2, 3, 4], "reshape_hidden_states": False,
                 "apply_layernorm": True}
     backbone.pop("out_features", None)
     backbone.pop("stage_names", None)
@@ -35,12 +41,22 @@ def depth_config(encoder: Dinov2Model) -> DepthAnythingConfig:
 def new_depth(encoder: Dinov2Model) -> DepthAnythingForDepthEstimation:
     """A depth model whose backbone starts from the patch encoder."""
     model = DepthAnythingForDepthEstimation(depth_config(encoder))
-    model.backbone.load_state_dict(encoder.state_dict())
+    known = encoder.state_dict()
+    known[POSITIONS] = _finer(known[POSITIONS], DEPTH_SIZE_PX // PATCH)
+    model.backbone.load_state_dict(known)
     for layer in [*model.neck.modules(), *model.head.modules()]:
         if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
             layer.reset_parameters()          # the class's own initialisation is too small to train a narrow decoder
     torch.nn.init.constant_(model.head.conv3.bias, 0.3)
     return model
+
+
+def _finer(positions_1PF: Tensor, side: int) -> Tensor:
+    """Position embeddings of a class token and a square grid, for a grid of side × side."""
+    whole, grid = positions_1PF[:, :1], positions_1PF[:, 1:]
+    grid = grid.unflatten(1, (math.isqrt(grid.shape[1]), -1)).movedim(-1, 1)
+    grid = F.interpolate(grid, (side, side), mode="bicubic", align_corners=False)
+    return torch.cat([whole, grid.flatten(2).mT], 1)
 
 
 def train_depth(model: DepthAnythingForDepthEstimation, pool: Pool, schedule: Schedule, folder: Path, seed: int
@@ -52,7 +68,9 @@ def train_depth(model: DepthAnythingForDepthEstimation, pool: Pool, schedule: Sc
         x, depth, mask = pool.pictures("image", index), pool.planes("depth", index), pool.planes("mask", index)
         if step % 2:
             x, depth, mask = x.flip(-1), depth.flip(-1), mask.flip(-1)
-        found = model(pixel_values=encoder_pixels(x)).predicted_depth.unsqueeze(1)
+        unsharp = torch.rand(len(x), generator=generator) < UNSHARP
+        x = torch.where(unsharp[:, None, None, None], blurred(x, 3 + 3 * (step // 2 % 2)), x)
+        found = depth_of(model, x)
         error = found - depth
         subject = (error.abs() * mask).sum() / mask.sum().clamp_min(1)
         relief = _relief(error, mask)

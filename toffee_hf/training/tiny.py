@@ -54,14 +54,15 @@ JOBS: Mapping[str, Job] = MappingProxyType({
     "dino": Job(("pool",), 11_200, 16, 1e-3, 0.05, member="dino"),
     "domain": Job(("dino",), member="domain"),
     "segmenter": Job(("words",), 15_600, 24, 1.5e-3, member="segmenter"),
-    "depth": Job(("dino",), 4_800, 16, 6e-4, member="depth", gpu=True),
+    "depth": Job(("dino",), 2_400, 16, 6e-4, member="depth", gpu=True),
     "decoder": Job(("latents",), 9_600, 16, 4e-4, 0.0, 0.5, member="vae"),
     "classifier": Job(("pool",), 48_000, 32, 2e-3, 0.02, member="classifier"),
     "controlnet": Job(("base",), 14_400, 16, 1e-3, member="controlnet", gpu=True),
-    "drafts": Job(("controlnet",), 1_600, gpu=True),
+    "consistency": Job(("controlnet", "depth"), 1_600, 16, 3e-4, gpu=True),
+    "drafts": Job(("consistency",), 1_600, gpu=True),
     "refiner": Job(("drafts", "dino"), 28_800, 16, 6e-4, member="refiner", gpu=True),
     "estimates": Job(("depth",), gpu=True),
-    "axis": Job(("estimates",), 96_000, 32, 2e-3, 0.05, member="axis"),
+    "axis": Job(("estimates",), 96_000, 32, 2e-3, 0.05, member="axis", gpu=True),
     "view": Job(("controlnet", "dino", "axis"), 28_800, 16, 6e-4, member="view", gpu=True),
 })
 
@@ -342,6 +343,19 @@ def _controlnet(desk: _Desk) -> None:
     desk.save(unet, "unet")
 
 
+def _consistency(desk: _Desk) -> None:
+    from diffusers import ControlNetModel
+    from transformers import DepthAnythingForDepthEstimation
+
+    from toffee_hf.training.diffusion import train_consistency
+
+    control = desk.load(ControlNetModel, "controlnet").train()
+    depth = desk.load(DepthAnythingForDepthEstimation, "depth")
+    found = train_consistency(control, desk.pool, desk.captions("consistency"), desk.base, desk.autoencoder, depth,
+                              desk.schedule, desk.folder / "consistency", desk.seed)
+    desk.save(found, "controlnet")
+
+
 def _drafts(desk: _Desk) -> None:
     from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
 
@@ -407,7 +421,8 @@ def _classifier(desk: _Desk) -> None:
 TRAINERS: Mapping[str, Callable[[_Desk], None]] = MappingProxyType({
     "autoencoder": _autoencoder, "latents": _latents, "decoder": _decoder, "clip": _clip, "words": _words,
     "dino": _dino, "domain": _domain, "segmenter": _segmenter, "depth": _depth, "base": _base,
-    "classifier": _classifier, "controlnet": _controlnet, "drafts": _drafts, "refiner": _refiner, "view": _view,
+    "classifier": _classifier, "controlnet": _controlnet, "consistency": _consistency,
+    "drafts": _drafts, "refiner": _refiner, "view": _view,
     "estimates": _estimates, "axis": _axis,
 })
 

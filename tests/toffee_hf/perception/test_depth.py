@@ -3,13 +3,32 @@
 import pytest
 import torch
 
-from toffee_hf.perception.depth import control_picture, estimate_depth
+from toffee_hf.perception.depth import control_picture, depth_of, estimate_depth
 
 
 def test_depth_has_the_size_of_its_picture(family, picture):
     depth = estimate_depth(family.depth, picture)
     assert depth.shape == (2, 1, 64, 64) and torch.isfinite(depth).all()
     assert torch.equal(depth, estimate_depth(family.depth, picture))
+
+
+def test_pictures_are_seen_at_the_size_that_the_model_learnt_at(family, picture):
+    learnt, seen = family.depth.config.backbone_config.image_size, []
+    larger = torch.nn.functional.interpolate(picture, (96, 96), mode="bilinear")
+    handle = family.depth.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["pixel_values"].shape[-1]), with_kwargs=True)
+    found = [estimate_depth(family.depth, x) for x in (picture, larger)]
+    handle.remove()
+    assert learnt != 64 and seen == [learnt, learnt] and [x.shape[-1] for x in found] == [64, 96]
+    near, of = torch.nn.functional.avg_pool2d(found[0], 16), torch.nn.functional.avg_pool2d(found[1], 24)
+    assert (near - of).abs().max() < 0.2 * (near.max() - near.min()), "the same picture, hardly another depth"
+
+
+def test_depth_has_gradients_where_they_are_asked_for(family, picture):
+    x = picture.clone().requires_grad_()
+    depth_of(family.depth, x).mean().backward()
+    assert x.grad is not None and x.grad.abs().max() > 0
+    assert not estimate_depth(family.depth, x).requires_grad
 
 
 def test_a_control_picture_spans_its_range_inside_the_mask_and_is_black_outside(mask):

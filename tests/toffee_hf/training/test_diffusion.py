@@ -1,5 +1,6 @@
 """Base and ControlNet: trained on together, on the subject most, and the caption as a whole counts."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -9,13 +10,16 @@ from diffusers import UNet2DConditionModel
 from toffee_hf.training.diffusion import (
     ANY_SHOT,
     LEARNT_THERE,
+    SEEN_AS_TOLD,
     UNET,
+    _correlation,
     _mostly_any,
     _noised_rows,
     _on_the_subject,
     new_controlnet,
     noise_schedule,
     train_base,
+    train_consistency,
     train_controlnet,
 )
 from toffee_hf.training.loop import Schedule
@@ -75,6 +79,42 @@ def test_depth_is_told_to_a_quarter_of_a_batch(toys, unet, captions, tmp_path):
     control.register_forward_hook(lambda module, inputs, out: seen.append(len(inputs[0])))
     train_controlnet(control, toys, captions, unet, SCHEDULE, tmp_path, 0)
     assert seen == [1, 1]
+
+
+def test_a_controlnet_learns_from_the_depth_that_is_seen(toys, unet, captions, family, tmp_path):
+    control = new_controlnet(unet)
+    for block in (*control.controlnet_down_blocks, control.controlnet_mid_block):
+        torch.nn.init.normal_(block.weight, std=0.1)
+    start = _state(control)
+    found = {}
+    for weight in (SEEN_AS_TOLD, 0.0):
+        control.load_state_dict(start)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("toffee_hf.training.diffusion.SEEN_AS_TOLD", weight)
+            folder = tmp_path / str(weight)
+            frozen = [_state(model) for model in (unet, family.vae, family.depth)]
+            assert train_consistency(control, toys, captions, unet, family.vae, family.depth, SCHEDULE, folder,
+                                     0) is control
+        assert all(not _moved(model, before) for model, before in zip((unet, family.vae, family.depth), frozen,
+                                                                      strict=True)), "only the ControlNet learns"
+        rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        assert all(0 <= row["apart"] <= 2 and row["loss"] > 0 for row in rows)
+        found[weight] = _state(control), rows[0]
+    (told, row), (not_told, other) = found.values()
+    assert row["apart"] == other["apart"]
+    assert row["loss"] == pytest.approx(other["loss"] + SEEN_AS_TOLD * row["apart"], abs=1e-4)
+    assert any(not torch.equal(told[name], not_told[name]) for name in told), "what is seen has a gradient"
+
+
+def test_correlation_is_by_the_weights():
+    a, generator = torch.rand(3, 1, 8, 8), torch.Generator().manual_seed(0)
+    weight = (torch.rand(3, 1, 8, 8, generator=generator) > 0.5).float()
+    b = torch.where(weight > 0, 0.3 * a + 0.2, torch.rand(3, 1, 8, 8, generator=generator))
+    assert _correlation(a, b, weight).tolist() == pytest.approx([1.0] * 3, abs=1e-4)
+    assert _correlation(a, -b, weight).tolist() == pytest.approx([-1.0] * 3, abs=1e-4)
+    assert _correlation(a, b, torch.ones_like(a)).max() < 0.9
+    flat = _correlation(a, torch.full_like(a, 0.4), weight)
+    assert flat.tolist() == pytest.approx([0.0] * 3, abs=1e-3)
 
 
 def test_the_caption_as_a_whole_counts(unet):
