@@ -140,8 +140,8 @@ def _ways(family: Family, draft: Drafts, posed: Pictures, reference: Pictures, w
     yield "refined as built", refined(family, draft, posed, reference, wish.prompts, **as_built(wish))
     if reference is not posed:        # in another pose
         turned = posed_as(family, posed, reference)
-        yield "pasted, reference turned", pasted(draft, posed, turned)
-        yield "refined as built, reference turned", refined(family, draft, posed, turned, wish.prompts,
+        yield "pasted, reference turned", pasted(draft, posed, turned, placed=True)
+        yield "refined as built, reference turned", refined(family, draft, posed, turned, wish.prompts, placed=True,
                                                             **as_built(wish))
 
 

@@ -139,8 +139,9 @@ def _method(family: Family, people: list[ToySubject], kind: str) -> list[Tensor]
     same, wish = references(people), asked(people, kind)
     draft = drafts(family, same, wish.prompts)
     return [same.x, draft.x, pasted(draft, same, same),
-            *(refined(family, draft, same, reference, wish.prompts, **as_built(wish))
-              for reference in (same, posed_as(family, same, jittered(people)))), pictures(people, wish.shots).x]
+            *(refined(family, draft, same, reference, wish.prompts, placed=placed, **as_built(wish))
+              for reference, placed in ((same, False), (posed_as(family, same, jittered(people)), True))),
+            pictures(people, wish.shots).x]
 
 
 def _views(family: Family, people: list[ToySubject]) -> list[Tensor]:

@@ -61,9 +61,9 @@ def drafts(family: Family, posed: Pictures, prompts: list[str], seeds: Sequence[
     return Drafts(family.vae.pictures(latents).clamp(-1, 1), latents)
 
 
-def pasted(draft: Drafts, posed: Pictures, reference: Pictures) -> Tensor:
-    """The reference's subject laid onto the draft by the boxes of the masks, (B, 3, H, W)."""
-    subject, seen = laid(posed.mask, reference.x, reference.mask)
+def pasted(draft: Drafts, posed: Pictures, reference: Pictures, placed: bool = False) -> Tensor:
+    """The reference's subject laid onto the draft by the boxes of the masks, (B, 3, H, W), or as it is placed."""
+    subject, seen = laid(posed.mask, reference.x, reference.mask, placed)
     return draft.x * (1 - seen) + subject
 
 
@@ -76,11 +76,11 @@ def lit(family: Family, draft: Drafts, posed: Pictures, reference: Pictures) -> 
 
 def posed_as(family: Family, posed: Pictures, reference: Pictures) -> Pictures:
     """The references as far as they are seen once they are turned as `posed`, whose pose drafts follow, by estimated
-    depth."""
-    depth, asked = estimate_depth(family.depth, torch.cat([reference.x, posed.x])).clamp(0, 1).chunk(2)
-    axis = axes_of(family.axis, reference.x, reference.mask, depth, **family.camera)
-    found, _ = posed_like(Surface(reference.x, reference.mask, depth), Surface(posed.x, posed.mask, asked), axis,
-                          **family.camera)
+    depth, and placed where it is there."""
+    both = [Surface(p.x, p.mask, estimate_depth(family.depth, p.x).clamp(0, 1)) for p in (reference, posed)]
+    axes = [axes_of(family.axis, s.x, s.mask, s.depth, **family.camera) for s in both]
+    known = None if family.axis is None else (axes[0], axes[1])
+    found, _ = posed_like(*both, known, **family.camera)
     return replace(reference, x=found.x, mask=found.mask, depth=found.depth)
 
 

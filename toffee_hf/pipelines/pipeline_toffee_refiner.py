@@ -149,8 +149,12 @@ def _moved(grid_BFhw: Tensor, weights_BPQ: Tensor) -> Tensor:
     return (weights_BPQ.to(cells) @ cells).transpose(1, 2).unflatten(2, tuple(grid_BFhw.shape[-2:]))
 
 
-def laid(mask_B1HW: Tensor, reference_B3HW: Tensor, reference_mask_B1HW: Tensor) -> tuple[Tensor, Tensor]:
-    """The reference's subject where the draft's is, by the boxes of their masks, (B, 3, H, W), and its mask there."""
+def laid(mask_B1HW: Tensor, reference_B3HW: Tensor, reference_mask_B1HW: Tensor, placed: bool = False
+         ) -> tuple[Tensor, Tensor]:
+    """The reference's subject where the draft's is, by the boxes of their masks, (B, 3, H, W), and its mask there;
+    as they are where the reference is `placed` already."""
+    if placed:
+        return reference_B3HW * reference_mask_B1HW, reference_mask_B1HW
     lay = box_to_box(mask_box(mask_B1HW), mask_box(reference_mask_B1HW))
     return warp(reference_B3HW * reference_mask_B1HW, lay), warp(reference_mask_B1HW, lay)
 
@@ -213,13 +217,15 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
 
     def reference_grid(self, draft_B3HW: Tensor, mask_B1HW: Tensor, reference_B3HW: Tensor, reference_mask_B1HW: Tensor,
                        transfer_B: Tensor, *, top_k: int, temperature: float, threshold: float, nearness: float,
-                       cutout: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+                       cutout: bool = True, placed: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """The reference as the draft needs it: appearance (B, F, h, w), latents (B, C, h, w), known (B, 1, h, w)."""
-        lay = box_to_box(mask_box(mask_B1HW), mask_box(reference_mask_B1HW))
-        reference, seen = laid(mask_B1HW, reference_B3HW, reference_mask_B1HW)
+        reference, seen = laid(mask_B1HW, reference_B3HW, reference_mask_B1HW, placed)
         given = limited(reference, seen, transfer_B) * seen
         latents = self._latents(draft_B3HW * (1 - seen) + given)
-        match = (draft_B3HW * mask_B1HW, reference) if cutout else (draft_B3HW, warp(reference_B3HW, lay))
+        match = draft_B3HW * mask_B1HW, reference
+        if not cutout:
+            lay = box_to_box(mask_box(mask_B1HW), mask_box(reference_mask_B1HW))
+            match = draft_B3HW, reference_B3HW if placed else warp(reference_B3HW, lay)
         small_draft, small_reference, small_given = (
             fitted(self.encoder, x, latents.shape[-1]) for x in (*match, given))
         shallow = appearance(self.encoder, small_given)
@@ -242,8 +248,8 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
     def __call__(self, prompt: str | Sequence[str], draft: Tensor, draft_mask: Tensor, reference: Tensor,
                  reference_mask: Tensor, transfer: Transfer | Sequence[Transfer] = "full", strength: float = 0.6,
                  num_inference_steps: int = 4, top_k: int = 4, temperature: float = 0.05, threshold: float = -1.0,
-                 nearness: float = 1.0, cutout: bool = True, surface: float | Sequence[float] = 0.0,
-                 grain: float | Sequence[float] = 0.0,
+                 nearness: float = 1.0, cutout: bool = True, placed: bool = False,
+                 surface: float | Sequence[float] = 0.0, grain: float | Sequence[float] = 0.0,
                  generator: torch.Generator | list[torch.Generator] | None = None,
                  draft_latents: Tensor | None = None, output_type: str = "pil", return_dict: bool = True
                  ) -> ImagePipelineOutput | tuple[Any]:
@@ -252,6 +258,7 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
         draft, reference: (B, 3, H, W) in [-1, 1]; draft_mask, reference_mask: (B, 1, H, W) in [0, 1]; transfer: what
         the subject gives, one for all or one each; strength: how far the draft is noised, in (0, 1]; threshold: cosine
         in [-1, 1] under which a patch keeps what the draft has; cutout: match subjects cut out, or whole pictures;
+        placed: the reference lies where the draft shows it, instead of being laid there by the boxes of the masks;
         surface: part of the refined subject, in [0, 1], that gives way to the reference's own, sharper pixels, as the
         boxes of the masks lay them, one for all or one each: for photographs in the draft's pose; grain: part of the
         draft's finest structure, in [0, 1], that is laid over the refined subject, one for all or one each: for
@@ -268,7 +275,8 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
         device = self._execution_device
         kinds = torch.tensor([TRANSFERS.index(name) for name in transfers], device=device)
         grid = self.reference_grid(draft, draft_mask, reference, reference_mask, kinds, top_k=top_k,
-                                   temperature=temperature, threshold=threshold, nearness=nearness, cutout=cutout)
+                                   temperature=temperature, threshold=threshold, nearness=nearness, cutout=cutout,
+                                   placed=placed)
         latents = self._latents(draft) if draft_latents is None else draft_latents
         mask = F.adaptive_avg_pool2d(draft_mask, latents.shape[-1])
         keep = 1 - F.max_pool2d(mask, 3, 1, 1).clamp(0, 1)
@@ -277,7 +285,7 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
         images: Any = refined
         if output_type != "latent":
             decoded = self.vae.decode(refined / self.vae.config.scaling_factor, return_dict=False)[0]
-            subject, seen = laid(draft_mask, reference, reference_mask)
+            subject, seen = laid(draft_mask, reference, reference_mask, placed)
             deep = inner(((seen > INSIDE) & (draft_mask > INSIDE)).to(decoded))
             decoded = decoded.lerp(subject.to(decoded), surfaces.to(decoded) * deep)
             fine = draft - blurred(draft, GRAIN_PX * draft.shape[-1] // 128)

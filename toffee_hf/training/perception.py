@@ -29,8 +29,8 @@ POSITIONS = "embeddings.position_embeddings"
 
 def depth_config(encoder: Dinov2Model) -> DepthAnythingConfig:
     """Depth Anything's decoder, narrow, on a backbone of the patch encoder's shape."""
-    backbone = {**encoder.config.to_dict(), "image_size": DEPTH_SIZE_PX, "out_indices": [1, 2, 3, 4], "reshape_hidden_states": False,
-                "apply_layernorm": True}
+    backbone = {**encoder.config.to_dict(), "image_size": DEPTH_SIZE_PX, "out_indices": [1, 2, 3, 4],
+                "reshape_hidden_states": False, "apply_layernorm": True}
     backbone.pop("out_features", None)
     backbone.pop("stage_names", None)
     return DepthAnythingConfig(backbone_config=backbone, patch_size=PATCH,

@@ -7,6 +7,7 @@ import torch
 
 from toffee_hf.perception.light import Surface
 from toffee_hf.perception.pose import GROUND, TURNS, posed_like
+from toffee_hf.pipelines.pipeline_toffee_refiner import laid
 from toffee_hf.toy.render import CAMERA
 from toffee_hf.toy.world import reference_shot, toy_subject
 
@@ -30,6 +31,12 @@ def test_the_turn_is_found_and_what_is_seen_after_it_is_the_draft(turn):
     shown, draft = seen(0.0, (0.05, 0.0)), seen(turn, (-0.05, 0.02))
     found, turns = posed_like(shown, draft, **CAMERA)
     assert (turns - turn).abs().max() < 0.12
+    placed = torch.minimum(found.mask, draft.mask).sum((1, 2, 3)) / found.mask.sum((1, 2, 3))
+    assert placed.min() > 0.93, "what is seen lies where the draft shows it"
+    both = (found.mask == 1) & (draft.mask == 1)
+    boxed, _ = laid(draft.mask, shown.x, shown.mask)
+    near, far = (((x - draft.x) * both).square().sum() for x in (found.x, boxed))
+    assert near < 0.7 * far, "nearer to it than by the boxes alone"
     assert found.x.shape == shown.x.shape and found.mask.shape == found.depth.shape == shown.mask.shape
     assert (found.x[(found.mask == 0).expand_as(found.x)] == GROUND).all()
     assert found.x.abs().max() <= 1 + 1e-4 and 0 <= found.depth.min() <= found.depth.max() <= 1
@@ -39,8 +46,9 @@ def test_a_subject_in_the_drafts_pose_stays_as_it_is():
     shown = seen(0.0)
     found, turns = posed_like(shown, shown, **CAMERA)
     assert turns.tolist() == [0.0] * len(TOYS)
-    for field in ("x", "mask", "depth"):
-        assert torch.equal(getattr(found, field), getattr(shown, field))
+    assert torch.allclose(found.mask, shown.mask, atol=1e-3)
+    for field in ("x", "depth"):
+        assert ((getattr(found, field) - getattr(shown, field)) * (shown.mask == 1)).abs().max() < 1e-3
 
 
 def test_a_batch_is_its_single_pictures():
@@ -58,5 +66,6 @@ def test_an_empty_mask_turns_nothing():
     nothing = Surface(shown.x, torch.zeros_like(shown.mask), shown.depth)
     for a, b in ((nothing, shown), (shown, nothing)):
         found, turns = posed_like(a, b, **CAMERA)
-        assert turns.tolist() == [0.0] * len(TOYS) and torch.equal(found.x, shown.x)
-    assert len(TURNS) > 3
+        assert turns.tolist() == [0.0] * len(TOYS) and torch.isfinite(found.x).all()
+        assert (found.x[(found.mask == 0).expand_as(found.x)] == GROUND).all()
+    assert len(TURNS) > 3 and max(TURNS) == -min(TURNS) > 0.5
