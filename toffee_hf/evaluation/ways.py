@@ -77,10 +77,10 @@ def lit(family: Family, draft: Drafts, posed: Pictures, reference: Pictures) -> 
 def posed_as(family: Family, posed: Pictures, reference: Pictures) -> Pictures:
     """The references as far as they are seen once they are turned as `posed`, whose pose drafts follow, by estimated
     depth, and placed where it is there."""
-    both = [Surface(p.x, p.mask, estimate_depth(family.depth, p.x).clamp(0, 1)) for p in (reference, posed)]
-    axes = [axes_of(family.axis, s.x, s.mask, s.depth, **family.camera) for s in both]
-    known = None if family.axis is None else (axes[0], axes[1])
-    found, _ = posed_like(*both, known, **family.camera)
+    shown, draft = (Surface(p.x, p.mask, estimate_depth(family.depth, p.x).clamp(0, 1)) for p in (reference, posed))
+    own, wanted = (axes_of(family.axis, s.x, s.mask, s.depth, **family.camera) for s in (shown, draft))
+    axes = None if own is None or wanted is None else (own, wanted)
+    found, _ = posed_like(shown, draft, axes, **family.camera)
     return replace(reference, x=found.x, mask=found.mask, depth=found.depth)
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from transformers import Dinov2Config, Dinov2Model
 
 from tests.tiny_family import FEATURES, SIZE_PX
-from toffee_hf.pipelines.pipeline_toffee_refiner import ToffeeRefinerPipeline, appearance, blurred
+from toffee_hf.pipelines.pipeline_toffee_refiner import ToffeeRefinerPipeline, appearance, blurred, laid
 
 PROMPTS = ["a mug on the beach", "a photo of a red car in the snow"]
 MATCH = {"top_k": 1, "temperature": 0.05, "threshold": -1.0}
@@ -173,6 +173,18 @@ def test_a_moved_reference_gives_the_same_grid(family, picture):
     same = pipeline.reference_grid(picture, where, moved, there, kinds, nearness=10.0, **MATCH)
     for grid, again in zip(here, same, strict=True):
         assert (grid - again).abs().max() < 1e-2 * grid.abs().max()
+
+
+@pytest.mark.parametrize("cutout", [True, False])
+def test_a_placed_reference_stays_where_it_is(refine, picture, mask, cutout):
+    own = {"reference": picture.flip(0), "reference_mask": mask, "cutout": cutout, "surface": 0.5, "output_type": "pt"}
+    assert (refine(placed=True, **own) - refine(**own)).abs().max() < 1e-4, "its box is the draft's"
+    half = mask.clone()
+    half[..., :32] = 0
+    part = {**own, "reference_mask": half}
+    assert (refine(placed=True, **part) - refine(**part)).abs().max() > 1e-2, "half of it is not drawn out over all"
+    subject, seen = laid(mask, picture, half, placed=True)
+    assert torch.equal(subject, picture * half) and torch.equal(seen, half)
 
 
 def test_an_empty_mask_is_no_trouble(refine, family, picture, mask):
