@@ -30,7 +30,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--workers", type=positive, default=cpu_cores(), metavar="W",
         help="jobs at a time, one thread each (default: cores)")
     add("--device", choices=("cpu", "cuda"), default="cpu",
-        help="cuda: diffusion models and depth learn there, from far more pictures (default: %(default)s)")
+        help="cuda: diffusion models, depth and axes learn there, from far more pictures (default: %(default)s)")
     add("--only", default="", metavar="JOB,…", help="only these jobs; what they need must be done")
     add("--install", type=Path, default=None, metavar="DIR", help="then write the family as fp16 to DIR")
     add("--docs", type=Path, default=None, metavar="DIR",

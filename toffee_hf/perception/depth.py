@@ -19,9 +19,11 @@ def estimate_depth(model: Any, x_B3HW: Tensor) -> Tensor:
 
 
 def depth_of(model: Any, x_B3HW: Tensor) -> Tensor:
-    """`estimate_depth` with gradients. Pictures are shown at the size that the model learnt at, its `image_size`."""
+    """`estimate_depth` with gradients. Pictures are shown as squares of the size that the model learnt at, its
+    `image_size`."""
     side = model.config.backbone_config.image_size
-    found = model(pixel_values=encoder_pixels(_resized(x_B3HW, (side, side)))).predicted_depth.unsqueeze(1)
+    pixels = encoder_pixels(_resized(x_B3HW.float(), (side, side))).to(model.dtype)
+    found = model(pixel_values=pixels).predicted_depth.unsqueeze(1)
     return _resized(found.float(), x_B3HW.shape[2:])
 
 

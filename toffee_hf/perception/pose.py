@@ -1,8 +1,8 @@
 """A subject turned in space to the pose that a draft shows it in, and laid where it is there. B batch, H, W pixels.
 
 Of some turns to either side the best is taken by what the masks share, laid onto each other by their boxes, and by how
-far in front of its axis each point lies. What is turned has lost a side, so its box is not the subject's: it is laid by
-its axis and its height instead.
+much nearer than its axis each point lies. What is turned has lost a side, so its box is not the subject's: it is laid
+by its axis and its height instead.
 """
 
 from __future__ import annotations
@@ -28,24 +28,27 @@ def posed_like(shown: Surface, draft: Surface, axes: tuple[Tensor, Tensor] | Non
                ) -> tuple[Surface, Tensor]:
     """What is seen of `shown` once it is turned as in `draft`, where it is there, and the turns in radians, (B,).
 
-    axes: of both, (B, 3) each. Under SMALLEST the subject is only laid by the boxes of the masks, and its turn is 0.
-    All float32; axes, camera: see `toffee_hf.pipelines.pipeline_toffee_view.turned`.
+    axes: of both, (B, 3) each. Under SMALLEST, or where a turn would leave nothing, the subject is only laid by the
+    boxes of the masks, and its turn is 0; where a mask is empty it is as it was. All float32; axes, camera: see
+    `toffee_hf.pipelines.pipeline_toffee_view.turned`.
     """
     own, wanted = axes or (outline_axis(shown.mask, shown.depth, **camera),
                            outline_axis(draft.mask, draft.depth, **camera))
     fits = torch.stack([_fit(shown, draft, turn, own, wanted, camera) for turn in TURNS])
     turn = _peak(fits)
-    empty = torch.minimum(shown.mask.amax((1, 2, 3)), draft.mask.amax((1, 2, 3))) < 0.5
-    still = (turn.abs() < SMALLEST) | empty
     x, mask = turned_and_lit(shown.x, shown.mask, shown.depth, turn, own, **camera)
     depth, _ = turned_depth(shown.mask, shown.depth, turn, own, **camera)
+    still = (turn.abs() < SMALLEST) | (mask.amax((1, 2, 3)) < 0.5) | (draft.mask.amax((1, 2, 3)) < 0.5)
     both = torch.cat([x, depth], 1)
     placed, there = _placed(both, mask, draft.mask, own, wanted, camera)
     boxed, boxed_there = laid(draft.mask, torch.cat([shown.x, shown.depth], 1), shown.mask)
     keep = still[:, None, None, None]
     seen, there = torch.where(keep, boxed, placed), torch.where(keep, boxed_there, there).clamp(0, 1)
-    x, depth = seen[:, :3] + GROUND * (1 - there), seen[:, 3:]
-    return Surface(x, there, depth), turn.masked_fill(still, 0.0)
+    found = Surface(seen[:, :3] + GROUND * (1 - there), there, seen[:, 3:])
+    empty = (torch.minimum(shown.mask.amax((1, 2, 3)), draft.mask.amax((1, 2, 3))) < 0.5)[:, None, None, None]
+    found = Surface(*(torch.where(empty, old, new) for old, new in
+                      ((shown.x, found.x), (shown.mask, found.mask), (shown.depth, found.depth))))
+    return found, turn.masked_fill(still, 0.0)
 
 
 def _fit(shown: Surface, draft: Surface, turn: float, own: Tensor, wanted: Tensor, camera: dict[str, float]) -> Tensor:
@@ -57,8 +60,9 @@ def _fit(shown: Surface, draft: Surface, turn: float, own: Tensor, wanted: Tenso
     both = ((there > 0.5) & (draft.mask > 0.5)).to(depth)
     before, here = (_distance(x, camera) - axis[:, 1, None, None, None]
                     for x, axis in ((placed / there.clamp_min(1e-3), own), (draft.depth, wanted)))
-    apart = ((before - here).abs().clamp(max=FARTHEST_APART) * both).sum((1, 2, 3)) / both.sum((1, 2, 3)).clamp_min(1)
-    return shared.nan_to_num() - APART_COUNTS * apart
+    area = both.sum((1, 2, 3))
+    apart = ((before - here).abs().clamp(max=FARTHEST_APART) * both).sum((1, 2, 3)) / area.clamp_min(1)
+    return shared.nan_to_num() - APART_COUNTS * torch.where(area > 0, apart, FARTHEST_APART)
 
 
 def _placed(x_BCHW: Tensor, mask_B1HW: Tensor, wanted_B1HW: Tensor, own_B3: Tensor, axis_B3: Tensor,

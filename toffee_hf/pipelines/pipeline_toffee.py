@@ -498,7 +498,8 @@ class ToffeePipeline(DiffusionPipeline, TextualInversionLoaderMixin, StableDiffu
         if depth_image is not None:
             depth = _planes(depth_image, "depth_image")
         else:
-            pose = F.interpolate(_pixels(pose_image, "pose_image")[0], (height, width), mode="bilinear", antialias=True)
+            side = self.depth_estimator.config.backbone_config.image_size       # that it learnt at
+            pose = F.interpolate(_pixels(pose_image, "pose_image")[0], (side, side), mode="bilinear", antialias=True)
             mean, std = (pose.new_tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
             pixels = ((pose - mean) / std).to(device, self.depth_estimator.dtype)
             depth = self.depth_estimator(pixel_values=pixels).predicted_depth.unsqueeze(1).float()

@@ -259,8 +259,8 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
         the subject gives, one for all or one each; strength: how far the draft is noised, in (0, 1]; threshold: cosine
         in [-1, 1] under which a patch keeps what the draft has; cutout: match subjects cut out, or whole pictures;
         placed: the reference lies where the draft shows it, instead of being laid there by the boxes of the masks;
-        surface: part of the refined subject, in [0, 1], that gives way to the reference's own, sharper pixels, as the
-        boxes of the masks lay them, one for all or one each: for photographs in the draft's pose; grain: part of the
+        surface: part of the refined subject, in [0, 1], that gives way to the reference's own, sharper pixels where it
+        is laid, one for all or one each: for photographs in the draft's pose; grain: part of the
         draft's finest structure, in [0, 1], that is laid over the refined subject, one for all or one each: for
         strokes, dots and blocks of a style; draft_latents: (B, C, h, w), saves encoding; output_type: pil, np, pt, or
         latent, which has nothing of surface and grain. Raises ValueError for a strength, a number of steps, a surface,

@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer, Dinov2Model
 
+from toffee_hf.evaluation.ways import DRAFT_CONTROL, DRAFT_GUIDANCE, DRAFT_STEPS
 from toffee_hf.models.toffee_refiner_unet import ToffeeRefinerUNet
 from toffee_hf.models.toffee_view_unet import ToffeeViewUNet
 from toffee_hf.perception.depth import control_picture, depth_of
@@ -210,7 +211,8 @@ def draw_drafts(pool: Pool, pipeline: StableDiffusionControlNetPipeline, count: 
     for index in tqdm(rows.split(batch_size), desc="drafts", disable=None):
         picture = control_picture(pool.planes("depth", index), pool.planes("mask", index))
         latents.append(pipeline(
-            [pool.caption(i, choice) for i in index.tolist()], picture, num_inference_steps=10, guidance_scale=2.0,
+            [pool.caption(i, choice) for i in index.tolist()], picture, num_inference_steps=DRAFT_STEPS,
+            guidance_scale=DRAFT_GUIDANCE, controlnet_conditioning_scale=DRAFT_CONTROL,
             generator=[torch.Generator().manual_seed(i) for i in index.tolist()], output_type="latent",
             height=SIZE_PX, width=SIZE_PX).images.half().cpu())
     for name, values in (("draft_latents", torch.cat(latents).numpy()), ("draft_rows", rows.numpy())):

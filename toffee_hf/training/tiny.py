@@ -58,7 +58,7 @@ JOBS: Mapping[str, Job] = MappingProxyType({
     "decoder": Job(("latents",), 9_600, 16, 4e-4, 0.0, 0.5, member="vae"),
     "classifier": Job(("pool",), 48_000, 32, 2e-3, 0.02, member="classifier"),
     "controlnet": Job(("base",), 14_400, 16, 1e-3, member="controlnet", gpu=True),
-    "consistency": Job(("controlnet", "depth"), 1_600, 16, 3e-4, gpu=True),
+    "consistency": Job(("controlnet", "depth"), 800, 16, 3e-4, gpu=True),
     "drafts": Job(("consistency",), 1_600, gpu=True),
     "refiner": Job(("drafts", "dino"), 28_800, 16, 6e-4, member="refiner", gpu=True),
     "estimates": Job(("depth",), gpu=True),
@@ -349,8 +349,7 @@ def _consistency(desk: _Desk) -> None:
 
     from toffee_hf.training.diffusion import train_consistency
 
-    control = desk.load(ControlNetModel, "controlnet").train()
-    depth = desk.load(DepthAnythingForDepthEstimation, "depth")
+    control, depth = desk.load(ControlNetModel, "controlnet"), desk.load(DepthAnythingForDepthEstimation, "depth")
     found = train_consistency(control, desk.pool, desk.captions("consistency"), desk.base, desk.autoencoder, depth,
                               desk.schedule, desk.folder / "consistency", desk.seed)
     desk.save(found, "controlnet")

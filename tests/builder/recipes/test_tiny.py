@@ -19,7 +19,7 @@ def stages():
 
 def test_the_method_is_measured_with_the_recipes_settings(stages):
     draft, refine = stages["draft"], stages["refine"]
-    assert (draft.steps, draft.guidance) == (ways.DRAFT_STEPS, ways.DRAFT_GUIDANCE)
+    assert (draft.steps, draft.guidance, draft.control) == (ways.DRAFT_STEPS, ways.DRAFT_GUIDANCE, ways.DRAFT_CONTROL)
     assert {"strength": refine.strength, "num_inference_steps": refine.steps} == ways.REFINE
     kinds = {"photo": "background"}
     transfers = {kind: method.TRANSFERS.get(kind, "full") for kind in method.KINDS}

@@ -212,7 +212,10 @@ def test_a_poses_depth_is_estimated(components, draw):
     torch.manual_seed(0)
     estimator = stirred(DepthAnythingForDepthEstimation(depth_config(small_dino())))
     estimator.head.conv3.bias.add_(1)
-    made = own(components, depth_estimator=estimator)
+    made, seen = own(components, depth_estimator=estimator), []
+    estimator.register_forward_pre_hook(lambda module, args, given: seen.append(given["pixel_values"].shape),
+                                        with_kwargs=True)
     posed = draw(on=made, pose_image=photo(8, 100, 70))
+    assert seen == [(1, 3, 192, 192)], "at the size that it learnt at"
     assert torch.isfinite(posed).all() and (posed - draw()).abs().max() > 1e-5
     assert torch.equal(draw(on=made), draw())

@@ -72,6 +72,20 @@ def test_no_more_rows_are_drawn_than_there_are(copied):
     assert picture.shape == (12, 3, 128, 128) and (settings["height"], settings["width"]) == (128, 128)
 
 
+def test_the_controlnet_that_is_seen_as_told_takes_its_place(monkeypatch, family, toys, tmp_path):
+    kept, asked = {}, []
+    monkeypatch.setattr(diffusion, "train_consistency", lambda control, *rest: asked.append(rest) or control)
+    members = {"controlnet": family.controlnet, "depth": family.depth}
+    desk = SimpleNamespace(pool=toys, schedule="schedule", seed=3, autoencoder=family.vae, base=family.unet,
+                           folder=tmp_path, load=lambda cls, name: members[name], captions=lambda name: name,
+                           save=lambda model, name: kept.update({name: model}))
+    tiny._consistency(desk)
+    assert kept == {"controlnet": family.controlnet}
+    assert asked == [(toys, "consistency", family.unet, family.vae, family.depth, "schedule", tmp_path / "consistency",
+                      3)]
+    assert tiny.JOBS["drafts"].needs == ("consistency",) and tiny.JOBS["consistency"].member is None
+
+
 @pytest.mark.parametrize(("rows", "steps", "count"), [(800, 5, 80), (800, 50, 100), (4, 5, 1)])
 def test_only_a_part_of_the_pool_is_drawn(monkeypatch, tmp_path, family, rows, steps, count):
     """The others are learnt from degraded copies, of which the Refiner needs both."""
