@@ -1,6 +1,6 @@
 """The embedded recipe: 128-pixel pictures by the tiny family, which knows the toy world and nothing else.
 
-Costs 2.1 s of one core a pair on a processor without AVX-512, two thirds of that with it, and no download.
+Costs 2.1 s of one core a pair on a processor without AVX-512, less with it, and no download.
 Thresholds: docs/thresholds.md.
 """
 
