@@ -27,13 +27,15 @@ from toffee_hf.pipelines.pipeline_toffee_refiner import (
     mask_box,
     warp,
 )
-from toffee_hf.pipelines.pipeline_toffee_view import turned
+from toffee_hf.pipelines.pipeline_toffee_view import outline_axis, turned, turned_depth
 from toffee_hf.toy.render import CAMERA
 from toffee_hf.training.pool import Pool
 
 PATTERN, PALETTE = TRANSFERS.index("pattern"), TRANSFERS.index("palette")
 SHARES = (0.72, 0.14, 0.14)           # of the transfers, in their order
-WIDEST_TURN = 0.4                     # radians about the vertical by which a reference is turned
+MOVED, TURNED, RETURNED = 0.15, 0.2, 0.25          # shares of references that are moved, turned, or turned to the draft
+WIDEST_TURN, WIDEST_RETURN = 0.4, 0.5              # radians about the vertical
+AXIS_OFF, TURN_OFF = (0.004, 0.03, 0.04), 0.05     # by which the way back misses: x at z = 1, z, elevation; radians
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +108,9 @@ def examples_of(shown: Shown, clean: Tensor, encode: Callable[[Tensor], Tensor],
 def altered(photo: Tensor, mask: Tensor, depth: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """The subject on grey, relit and moved, then laid back by the boxes of the masks: (B, 3, H, W), (B, 1, H, W).
 
-    Of those that move at all, most are also turned in space by their depth, which hides a part of them; without depth
-    they are neither turned nor shaded. The light changes as much as it does between scenes: about 19 dB in the median
+    Some of those that move are also turned in space by their depth, which hides a part of them; some are turned there
+    and nearly back and lie as they fall, like a reference that was turned to a draft's pose; without depth they are
+    neither turned nor shaded. The light changes as much as it does between scenes: about 19 dB in the median
     (measured on true renders: 19.1 dB).
     """
     if depth is not None:
@@ -115,22 +118,33 @@ def altered(photo: Tensor, mask: Tensor, depth: Tensor | None, generator: torch.
     own = mask_box(mask)
     u = torch.rand(6, len(photo), generator=generator) * 2 - 1
     kind = torch.rand(len(photo), generator=generator)
-    still = kind < 0.5
+    returned = kind < (0 if depth is None else RETURNED)
+    still = returned | (kind > RETURNED + TURNED + MOVED)
     if depth is not None:
-        photo, mask = _seen_turned(photo, mask, depth, torch.where(kind > 0.7, WIDEST_TURN * u[5], torch.nan))
+        away = torch.where(kind < RETURNED + TURNED, WIDEST_TURN * u[5], torch.nan)
+        turn = torch.where(returned, WIDEST_RETURN * u[5], away)
+        photo, mask = _seen_turned(photo, mask, depth, turn, returned, generator)
     angle, size = torch.where(still, 0.0, 0.15 * u[0]), torch.where(still, 1.0, torch.exp(0.12 * u[1]))
     shift = torch.where(still, 0.0, 0.1 * u[2:4])
     c, s = size * angle.cos(), size * angle.sin()
     moved = torch.stack([torch.stack([c, -s, shift[0]], -1), torch.stack([s, c, shift[1]], -1)], 1)
     cut, seen = warp(photo * mask, moved), warp(mask, moved)
-    lay = box_to_box(own, mask_box(seen))
+    lay = box_to_box(torch.where(returned[:, None], mask_box(seen), own), mask_box(seen))
     return relit(warp(cut, lay), generator), warp(seen, lay)
 
 
-def _seen_turned(photo: Tensor, mask: Tensor, depth: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
-    """The surface that is still seen once the subject turns by (B,) radians; as it is where that is NaN."""
-    surface, covered = turned(photo, mask, depth, turn, None, **CAMERA)
-    as_is = turn.isnan()[:, None, None, None]
+def _seen_turned(photo: Tensor, mask: Tensor, depth: Tensor, turn: Tensor, returned: Tensor,
+                 generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The surface that is still seen once the subject turns by (B,) radians, and where `returned` by nearly as much
+    back; as it is where the turn is NaN."""
+    axis = outline_axis(mask, depth, **CAMERA)
+    surface, covered = turned(photo, mask, depth, turn, axis, **CAMERA)
+    there, _ = turned_depth(mask, depth, turn, axis, **CAMERA)
+    missed, wrong = (torch.randn(len(turn), n, generator=generator) for n in (1, 3))
+    way_back = torch.where(returned, TURN_OFF * missed[:, 0] - turn, torch.nan)
+    again, still_covered = turned(surface, covered, there, way_back, axis + axis.new_tensor(AXIS_OFF) * wrong, **CAMERA)
+    as_is, back = turn.isnan()[:, None, None, None], returned[:, None, None, None]
+    surface, covered = torch.where(back, again, surface), torch.where(back, still_covered, covered)
     return torch.where(as_is, photo, surface), torch.where(as_is, mask, covered)
 
 
