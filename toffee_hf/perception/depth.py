@@ -36,7 +36,7 @@ def _resized(x_BCHW: Tensor, size: Sequence[int]) -> Tensor:
 def control_picture(depth_B1HW: Tensor, mask_B1HW: Tensor) -> Tensor:
     """What the ControlNet is shown: depth scaled to [0.3, 1] within the subject's mask, 0 elsewhere; (B, 3, H, W)."""
     inside = mask_B1HW > 0.5
-    near = torch.where(inside, depth_B1HW, depth_B1HW.new_tensor(-1.0)).amax((2, 3), keepdim=True)
-    far = torch.where(inside, depth_B1HW, depth_B1HW.new_tensor(2.0)).amin((2, 3), keepdim=True)
+    near = torch.where(inside, depth_B1HW, -1.0).amax((2, 3), keepdim=True)
+    far = torch.where(inside, depth_B1HW, 2.0).amin((2, 3), keepdim=True)
     scaled = 0.3 + 0.7 * (depth_B1HW - far) / (near - far).clamp_min(1e-3)
     return (scaled.clamp(0, 1) * mask_B1HW).expand(-1, 3, -1, -1)

@@ -345,7 +345,7 @@ class ToffeeViewPipeline(DiffusionPipeline):
     def __call__(self, prompt: str | Sequence[str], image: Tensor, mask: Tensor,
                  turn: Sequence[float] | Tensor | None = None, depth: Tensor | None = None, strength: float = 0.9,
                  num_inference_steps: int = 1, generator: torch.Generator | list[torch.Generator] | None = None,
-                 surface: float = 0.4, output_type: str = "pil", return_dict: bool = True
+                 surface: float = 0.2, output_type: str = "pil", return_dict: bool = True
                  ) -> ImagePipelineOutput | tuple[Any]:
         """New views of B objects.
 

@@ -154,7 +154,8 @@ def relit(x: Tensor, generator: torch.Generator) -> Tensor:
     gain = torch.exp(0.16 * torch.randn(b, 1, 1, 1, generator=generator)
                      + 0.1 * torch.randn(b, 3, 1, 1, generator=generator))
     slope = 0.13 * torch.randn(b, 2, generator=generator)
-    ramp = slope[:, :1, None] * torch.linspace(-1, 1, w) + slope[:, 1:, None] * torch.linspace(-1, 1, h)[:, None]
+    across, down = (torch.linspace(-1, 1, n, device=x.device) for n in (w, h))
+    ramp = slope[:, :1, None] * across + slope[:, 1:, None] * down[:, None]
     return (((x + 1) / 2 * gain * torch.exp(ramp)[:, None]).clamp(0, 1) * 2 - 1)
 
 

@@ -134,18 +134,39 @@ def test_a_turned_reference_hides_a_part(shown, monkeypatch):
     turns = []
 
     def recorded(photo, mask, depth, turn, axis, **camera):
-        assert axis is None and camera == CAMERA
+        assert axis.shape == (40, 3) and camera == CAMERA
         turns.append(turn)
         return torch.zeros_like(photo), torch.zeros_like(mask)
 
     monkeypatch.setattr(module, "turned", recorded)
     photo, mask, depth = (x[:1].expand(40, -1, -1, -1) for x in shown)
     _, seen = altered(photo, mask, depth, seeded())
-    (turn,) = turns
-    told = ~turn.isnan()
-    assert 4 <= told.sum() <= 26 and turn[told].abs().max() <= module.WIDEST_TURN
-    assert turn[told].min() < 0 < turn[told].max()
+    away, back = turns
+    told = ~away.isnan()
+    assert 8 <= told.sum() <= 30 and away[told].abs().max() <= module.WIDEST_RETURN
+    assert away[told].min() < 0 < away[told].max()
     assert seen[told].max() == 0 and seen[~told].amax((1, 2, 3)).min() > 0.9, "the others are as they are"
+    returned = ~back.isnan()
+    assert 4 <= returned.sum() <= 18 and told[returned].all()
+    assert 0 < (away + back)[returned].abs().max() < 4.5 * module.TURN_OFF, "nearly as far"
+
+
+def test_a_reference_turned_there_and_back_lies_where_it_was(shown, monkeypatch):
+    monkeypatch.setattr(module, "RETURNED", 1.0)
+    photo, mask, depth = shown
+    cut, seen = altered(*shown, seeded())
+    share = (seen > 0.5).float().mul(mask).sum((1, 2, 3)) / mask.sum((1, 2, 3))
+    beyond = ((seen > 0.5) & (mask < 0.1)).sum((1, 2, 3)) / mask.sum((1, 2, 3))
+    assert 0.55 < share.min() < 0.97, "a side of it is lost"
+    assert beyond.max() < 0.2 and beyond.mean() < 0.06
+    inside = (seen > 0.5) & (mask > 0.9)
+    apart = ((cut / seen.clamp_min(1e-3) - photo).abs() * inside).sum((1, 2, 3)) / (3 * inside.sum((1, 2, 3)))
+    elsewhere = ((photo.roll(1, 0) - photo).abs() * inside).sum((1, 2, 3)) / (3 * inside.sum((1, 2, 3)))
+    assert apart.mean() < 0.7 * elsewhere.mean()
+    again, _ = altered(*shown, seeded())
+    assert torch.equal(cut, again)
+    flat, whole = altered(photo, mask, None, seeded())
+    assert ((whole > 0.5) & (mask > 0.5)).sum() > 0.5 * mask.sum(), "without depth nothing is turned"
 
 
 def test_other_light_stays_in_range_and_differs(shown):
