@@ -98,7 +98,7 @@ def limited(reference_B3HW: Tensor, seen_B1HW: Tensor, transfer_B: Tensor) -> Te
 
 def encoder_pixels(x_B3HW: Tensor) -> Tensor:
     """Pictures in [-1, 1] with ImageNet's mean and deviation."""
-    mean, std = (x_B3HW.new_tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (torch.cat([x_B3HW.new_full((1, 1, 1), v) for v in values]) for values in (IMAGENET_MEAN, IMAGENET_STD))
     return ((x_B3HW + 1) / 2 - mean) / std
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from toffee_hf.evaluation.ways import DRAFT_CONTROL, DRAFT_GUIDANCE, DRAFT_STEPS
 from toffee_hf.models.toffee_refiner_unet import ToffeeRefinerUNet
 from toffee_hf.models.toffee_view_unet import ToffeeViewUNet
 from toffee_hf.perception.depth import control_picture, depth_of
+from toffee_hf.training.ahead import Ahead, Drawn
 from toffee_hf.training.loop import Schedule, fit
 from toffee_hf.training.pool import SHOTS, SIZE_PX, Pool
 from toffee_hf.training.refiner_examples import RefinerExample, refiner_examples
@@ -34,6 +36,7 @@ ON_THE_VIEW = 2.5                     # how much more an error of it counts on t
 DRAWN = 0.5                           # share of the Refiner's examples whose draft was drawn by the base
 Text = tuple[Tensor, dict[str, Tensor] | None]     # hidden states (B, N, T), and what SDXL is told besides
 DROP_TEXT = 0.12                      # share of examples that learn without their caption, for guidance
+WORDINGS = 2                          # of each row's caption, where they are held
 TOLD_DEPTH = 0.25                     # share of each batch that base and ControlNet draw by depth
 ON_THE_SUBJECT = 2.0                  # how much more an error of base and ControlNet counts there
 SIGMAS = (32.0, 1.4)                  # noise over signal between which pictures are drawn: of 1,000 steps 980 to 600
@@ -62,20 +65,38 @@ def noise_schedule() -> EulerDiscreteScheduler:
 
 
 class Captions:
-    """Captions of pool rows as hidden states of the frozen text encoder."""
+    """Captions of pool rows as hidden states of the frozen text encoder.
+
+    On a CPU a caption is worded when it is asked for; elsewhere WORDINGS of each row are held from the beginning.
+    """
 
     def __init__(self, pool: Pool, tokenizer: CLIPTokenizer, encoder: CLIPTextModel, name: str) -> None:
         self.pool, self.tokenizer, self.name = pool, tokenizer, name
         self.encoder = encoder.eval().requires_grad_(False).to(pool.place.device)
+        self.held: Tensor | None = None                   # (WORDINGS · rows + 1, N, T) half, the last without words
+        if pool.place.device.type != "cpu":
+            self.hold()
+
+    def hold(self) -> None:
+        """Word and encode everything."""
+        choice = random.Random(f"{self.name}/captions")
+        words = [self.pool.caption(i, choice) for _ in range(WORDINGS) for i in range(len(self.pool))]
+        starts = range(0, len(words) + 1, 1024)
+        self.held = torch.cat([self._states([*words, ""][i : i + 1024]).half() for i in starts])
 
     @torch.no_grad()
+    def _states(self, words: list[str]) -> Tensor:
+        ids = self.tokenizer(words, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        return self.encoder(ids.to(self.pool.place.device)).last_hidden_state
+
     def __call__(self, index: Tensor, step: int) -> Tensor:
         """Hidden states (B, N, T); DROP_TEXT of them of the empty caption."""
+        if self.held is not None:
+            wording, dropped = torch.randint(WORDINGS, index.shape), torch.rand(index.shape) < DROP_TEXT
+            return self.held[torch.where(dropped, len(self.held) - 1, wording * len(self.pool) + index)].float()
         choice = random.Random(f"{self.name}/captions/{step}")
         words = [self.pool.caption(i, choice) for i in index.tolist()]
-        words = ["" if choice.random() < DROP_TEXT else w for w in words]
-        ids = self.tokenizer(words, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        return self.encoder(ids.to(index.device)).last_hidden_state
+        return self._states(["" if choice.random() < DROP_TEXT else w for w in words])
 
 
 def _noised(z: Tensor, t: Tensor, alphas: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -98,7 +119,7 @@ def train_base(unet: UNet2DConditionModel, pool: Pool, captions: Captions, sched
         found = unet(noisy, t, captions(index, step), return_dict=False)[0]
         return _on_the_subject(found, velocity, pool, index)
 
-    fit("base", unet, loss, schedule, folder, seed, place=pool.place)
+    fit("base", unet, loss, schedule, folder, seed, place=pool.place, recorded=True)
     return unet
 
 
@@ -160,7 +181,7 @@ def train_controlnet(control: ControlNetModel, pool: Pool, captions: Captions, u
                      mid_block_additional_residual=F.pad(middle, free), return_dict=False)[0]
         return _on_the_subject(found, velocity, pool, index)
 
-    fit("controlnet", both, loss, schedule, folder, seed, place=pool.place)
+    fit("controlnet", both, loss, schedule, folder, seed, place=pool.place, recorded=True)
     return control.eval(), unet.eval()
 
 
@@ -189,7 +210,7 @@ def train_consistency(control: ControlNetModel, pool: Pool, captions: Captions, 
         apart = 1 - _correlation(seen, told, mask).mean()
         return {**terms, "loss": terms["loss"] + SEEN_AS_TOLD * apart, "apart": apart.detach()}
 
-    fit("consistency", control, loss, schedule, folder, seed, place=pool.place)
+    fit("consistency", control, loss, schedule, folder, seed, place=pool.place, recorded=True)
     return control.eval()
 
 
@@ -230,16 +251,32 @@ def train_refiner(model: ToffeeRefinerUNet, pool: Pool, captions: Captions, auto
     drawn = torch.from_numpy(np.array(pool.arrays["draft_rows"])).to(device) if "draft_rows" in pool.arrays else None
     alphas = noise_schedule().alphas_cumprod.to(pool.place.device)
 
-    def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw(generator: torch.Generator) -> Drawn[RefinerExample]:
         index = torch.randint(len(pool), (schedule.batch_size,), generator=generator)
         if drawn is not None:
             chosen = drawn[torch.randint(len(drawn), index.shape, generator=generator)]
             index = torch.where(torch.rand(index.shape, generator=generator) < DRAWN, chosen, index)
-        example: RefinerExample = refiner_examples(pool, index, autoencoder, encoder, generator)
+        return refiner_examples(pool, index, autoencoder, encoder, generator), index
+
+    def judged(drawn: Drawn[RefinerExample], step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        example, index = drawn
         return refiner_loss(model, example, (captions(index, step), None), alphas, generator)
 
-    fit("refiner", model, loss, schedule, folder, seed, place=pool.place)
+    _fit_drawn("refiner", model, draw, judged, pool, schedule, folder, seed)
     return model
+
+
+def _fit_drawn(name: str, model: Any, draw: Callable[[torch.Generator], Drawn[Any]],
+               judged: Callable[[Drawn[Any], int, torch.Generator], dict[str, Tensor]], pool: Pool, schedule: Schedule,
+               folder: Path, seed: int) -> None:
+    """`fit` from drawn examples: on a CPU each step's own, elsewhere ones that are made ahead."""
+    ahead = None if pool.place.device.type == "cpu" else Ahead(draw, pool.place, name, seed)
+
+    def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        return judged(draw(generator) if ahead is None else ahead.pick(schedule.batch_size, generator), step, generator)
+
+    fit(name, model, loss, schedule, folder, seed, place=pool.place, recorded=True,
+        prepare=None if ahead is None else ahead.renew)
 
 
 def refiner_loss(model: ToffeeRefinerUNet, example: RefinerExample, text: Text, alphas: Tensor,
@@ -268,15 +305,19 @@ def train_view(model: ToffeeViewUNet, pool: Pool, captions: Captions, autoencode
     autoencoder, encoder = autoencoder.to(pool.place.device), encoder.to(pool.place.device)
     alphas = noise_schedule().alphas_cumprod.to(pool.place.device)
 
-    def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw(generator: torch.Generator) -> Drawn[ViewExample]:
         people = torch.randint(pool.subjects, (schedule.batch_size,), generator=generator) * SHOTS
         swap = torch.randint(2, people.shape, generator=generator)
-        example: ViewExample = view_examples(pool, people + swap, people + 1 - swap, autoencoder, encoder, generator)
-        inside = F.avg_pool2d(pool.planes("mask", people + 1 - swap), 8)
-        return view_loss(model, example, (captions(people + 1 - swap, step), None), inside, alphas, generator,
+        shown, wanted = people + swap, people + 1 - swap
+        return view_examples(pool, shown, wanted, autoencoder, encoder, generator), wanted
+
+    def judged(drawn: Drawn[ViewExample], step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        example, wanted = drawn
+        inside = F.avg_pool2d(pool.planes("mask", wanted), 8)
+        return view_loss(model, example, (captions(wanted, step), None), inside, alphas, generator,
                          steps=VIEWED_FROM, from_known=1.0, on_object=ON_THE_VIEW)
 
-    fit("view", model, loss, schedule, folder, seed, place=pool.place)
+    _fit_drawn("view", model, draw, judged, pool, schedule, folder, seed)
     return model
 
 

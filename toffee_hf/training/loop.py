@@ -23,6 +23,7 @@ from tqdm import tqdm
 from toffee_hf.errors import DiskFull, InputError, RunError
 
 SAVE_EVERY_S = 90.0
+WARM_UP = 3                           # steps before one is recorded
 STATE, LOG = "state.safetensors", "log.jsonl"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Loss = Callable[[int, torch.Generator], dict[str, Tensor]]
@@ -62,8 +63,8 @@ class Place:
         with ExitStack() as stack:
             if self.device.type != "cpu":
                 stack.enter_context(self.device)
-            if self.precision == "bf16":
-                stack.enter_context(torch.autocast(self.device.type, torch.bfloat16))
+            if self.precision == "bf16":              # no cache: what is recorded once must cast its weights every time
+                stack.enter_context(torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False))
             yield
 
 
@@ -118,13 +119,36 @@ def step_generator(name: str, seed: int, step: int, rank: int = 0, device: torch
     return torch.Generator(device or "cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
+class _Recorded:
+    """A step recorded as a CUDA graph and played again and again: launching a small model's kernels takes longer than
+    they do. WARM_UP steps are done before, as the recording needs."""
+
+    def __init__(self, advance: Callable[[], dict[str, Tensor]]) -> None:
+        aside, here = torch.cuda.Stream(), torch.cuda.current_stream()
+        aside.wait_stream(here)
+        with torch.cuda.stream(aside):
+            for _ in range(WARM_UP):
+                advance()
+        here.wait_stream(aside)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.terms = advance()
+
+    def __call__(self) -> dict[str, Tensor]:
+        self.graph.replay()
+        return self.terms
+
+
 def fit(name: str, module: nn.Module, loss: Loss, schedule: Schedule, folder: Path, seed: int = 0, *,
-        place: Place = CPU, extras: Extras | None = None) -> nn.Module:
+        place: Place = CPU, extras: Extras | None = None, recorded: bool = False,
+        prepare: Callable[[int], None] | None = None) -> nn.Module:
     """Train the parameters of `module` that require gradients; return it with their moving average loaded.
 
     `loss(step, generator)` gives named scalars, of which "loss" is minimised. State is kept in `folder` (safetensors
     and JSON, written whole or not at all); on a CPU a killed run continues to the same parameters as an uninterrupted
-    one. place: where it is done, unless `extras` has a place of its own.
+    one. place: where it is done, unless `extras` has a place of its own; recorded: whether the loss touches nothing but
+    tensors that stay on the device, so that a GPU may play one step again and again, by its default generator;
+    prepare: called before each step, of which nothing is recorded.
     Raises FloatingPointError when the loss or its gradient is not finite, and DiskFull or RunError when nothing can be
     written; the last checkpoint stays. InputError if the state is of another fingerprint.
     """
@@ -132,51 +156,91 @@ def fit(name: str, module: nn.Module, loss: Loss, schedule: Schedule, folder: Pa
         folder.mkdir(parents=True, exist_ok=True)
     more = extras or Extras()
     where = place if extras is None else extras.place
+    recorded = recorded and where.device.type == "cuda"
     module.to(where.device)
     trained = {key: p for key, p in module.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.AdamW(trained.values(), lr=schedule.learning_rate, betas=(0.9, 0.98),
-                                  weight_decay=schedule.weight_decay, foreach=True)
+    optimizer = torch.optim.AdamW(trained.values(), betas=(0.9, 0.98), weight_decay=schedule.weight_decay,
+                                  **_pace(schedule.learning_rate, where.device, recorded))
     average = {key: p.detach().clone() for key, p in trained.items()}
     first, before_s = _restore(folder, module, optimizer, average, extras)
     module.train()
+
+    def advance(step: int, generator: torch.Generator, decay: float) -> dict[str, Tensor]:
+        with where.entered():
+            terms = loss(step, generator)
+        if not recorded:
+            _check(name, folder, step, "loss is", more.shared(terms["loss"].detach()))
+        optimizer.zero_grad(set_to_none=True)
+        terms["loss"].backward()
+        more.share_gradients(list(trained.values()))
+        norm = torch.nn.utils.clip_grad_norm_(list(trained.values()), schedule.clip, foreach=True)
+        if not recorded:
+            _check(name, folder, step, "gradient is", norm)
+        optimizer.step()
+        torch._foreach_lerp_(list(average.values()), [p.detach() for p in trained.values()], 1 - decay)
+        return {key: value.detach() for key, value in terms.items()}
+
+    play: _Recorded | None = None
     saved = time.monotonic()
     begun = saved - before_s
     pause = SAVE_EVERY_S if extras is None else extras.save_every_s
     steps = range(first, schedule.steps)
     for step in steps if extras is None else tqdm(steps, name, schedule.steps, initial=first, disable=None):
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.rate(step)
-        with where.entered():
-            terms = loss(step, step_generator(name, seed, step, more.rank, where.device))
-        if not torch.isfinite(more.shared(terms["loss"].detach())):
-            raise FloatingPointError(
-                f"{name}: loss is {terms['loss'].item()} at step {step} in {folder}")
-        optimizer.zero_grad(set_to_none=True)
-        terms["loss"].backward()
-        more.share_gradients(list(trained.values()))
-        norm = torch.nn.utils.clip_grad_norm_(list(trained.values()), schedule.clip, foreach=True)
-        if not torch.isfinite(norm):
-            raise FloatingPointError(f"{name}: the gradient is {norm.item()} at step {step} in {folder}")
-        optimizer.step()
-        decay = min(schedule.ema, (step + 1) / (step + 10))
-        torch._foreach_lerp_(list(average.values()), [p.detach() for p in trained.values()], 1 - decay)
+        _set_rate(optimizer, schedule.rate(step))
+        if prepare is not None:
+            prepare(step)
+        if recorded:
+            play = play or _Recorded(lambda: advance(0, _default_generator(), schedule.ema))
+            terms = play()
+        else:
+            generator = step_generator(name, seed, step, more.rank, where.device)
+            terms = advance(step, generator, min(schedule.ema, (step + 1) / (step + 10)))
         last = step + 1 == schedule.steps
         if more.rank != 0:
             continue
         with writing(folder):
-            if extras is not None or step % 50 == 0 or last:
-                _log(folder, name, step, schedule, terms, time.monotonic() - begun, extras)
+            told = extras is not None or step % 50 == 0 or last
             due = more.every > 0 and ((step + 1) % more.every == 0 or last)
+            save = due or last or time.monotonic() - saved > pause
+            if recorded and (told or save):
+                _check(name, folder, step, "loss is", terms["loss"])
+            if told:
+                _log(folder, name, step, schedule, terms, time.monotonic() - begun, extras)
             if due and more.validate is not None:
                 with where.entered():
                     _validated(module, trained, average, more.validate, step + 1)
-            if due or last or time.monotonic() - saved > pause:
+            if save:
                 before = time.monotonic()
                 _save(folder, step + 1, before - begun, module, optimizer, average, extras)
                 saved = time.monotonic()
                 pause = pause if extras is None else max(pause, 10 * (saved - before))
     _load(trained, average)
     return module.eval()
+
+
+def _default_generator() -> torch.Generator:
+    """The one whose numbers differ each time that a recording is played."""
+    return torch.cuda.default_generators[torch.cuda.current_device()]
+
+
+def _pace(rate: float, device: torch.device, recorded: bool) -> dict[str, Any]:
+    """Options of the optimizer. What is recorded reads its rate from the device."""
+    if recorded:
+        return {"lr": torch.tensor(rate, device=device), "fused": True, "capturable": True}
+    return {"lr": rate, "foreach": True}
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def _check(name: str, folder: Path, step: int, what: str, value: Tensor) -> None:
+    if not torch.isfinite(value):
+        raise FloatingPointError(f"{name}: {what} {value.item()} at step {step} in {folder}")
 
 
 @contextmanager
