@@ -105,6 +105,6 @@ def _areas(rows: list[Judged]) -> str:
         score = torch.tensor([row.scores[name] for row in some])
         parts = [[row.true for row in some], [row.near_db >= TRUE_DB for row in some], [row.scene for row in some],
                  [row.style for row in some]]
-        lines.append((name, len(some), *(f"{area_under_roc(score, torch.tensor(part, dtype=torch.bool)):.2f}"
-                                         for part in parts)))
+        areas = [area_under_roc(score, torch.tensor(part, dtype=torch.bool)) for part in parts]
+        lines.append((name, len(some), *("–" if area != area else f"{area:.2f}" for area in areas)))
     return markdown_rows(("score", "rows", "true", f"subject ({TRUE_DB:.0f} dB)", "scene", "style"), lines)

@@ -124,8 +124,8 @@ def test_the_judge_is_held_against_the_truth(four_rows, opened, capsys):
     assert cells(said, "background") == ["3", "0.33", "0.67", "0.50", "1.00", "11.0"]
     assert cells(said, "style") == ["1", "1.00", "0.00", "0.00", "0.00", "20.0"]
     assert cells(said, "score") == ["rows", "true", "subject (15 dB)", "scene", "style"]
-    assert cells(said, "seg_dino") == ["4", "1.00", "1.00", "nan", "0.67"]
-    assert cells(said, "outside") == ["2", "0.50", "0.50", "nan", "nan"], "of the rows that have it"
+    assert cells(said, "seg_dino") == ["4", "1.00", "1.00", "–", "0.67"]
+    assert cells(said, "outside") == ["2", "0.50", "0.50", "–", "–"], "of the rows that have it"
 
 
 def test_the_judge_asks_the_family_that_is_given(four_rows, opened):
@@ -136,7 +136,7 @@ def test_a_score_that_no_row_has_is_told_as_such(four_rows, capsys):
     for made in four_rows:
         made["scores"]["view_dino"] = None
     assert status("judge", "some/rows") == 0
-    assert cells(capsys.readouterr().out, "view_dino") == ["0", "nan", "nan", "nan", "nan"]
+    assert cells(capsys.readouterr().out, "view_dino") == ["0", "–", "–", "–", "–"]
 
 
 def test_the_tables_go_between_the_markers_of_the_thresholds(four_rows, place, capsys):
