@@ -14,13 +14,14 @@ from toffee_hf.training.loop import Place, step_generator
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-KEPT, AT_FIRST, EVERY = 192, 16, 4    # batches: held at most, and made before the first step; steps for each one after
+KEPT = 24_576                         # examples held at most: some 5 GB of new views
+AT_FIRST, EVERY = 16, 4               # batches made before the first step; steps for each one after
 E = TypeVar("E", bound="DataclassInstance")         # of tensors whose first dimension is the batch's
 Drawn = tuple[E, Tensor]              # examples, and the rows of the pool that they show
 
 
 class Ahead(Generic[E]):
-    """Up to KEPT batches of `draw`, the oldest of which gives way to a new one at every EVERY-th step.
+    """Batches of `draw`, some KEPT examples, the oldest of which give way to a new one at every EVERY-th step.
 
     draw: makes a batch of examples and says which rows of the pool they show, by a generator on the place's device.
     Tensors of three dimensions and more are held in half precision.
@@ -38,15 +39,17 @@ class Ahead(Generic[E]):
         """Before each step."""
         for _ in range(AT_FIRST if not self.made else int(step % EVERY == 0)):
             with self.place.entered():
-                example, rows = self.draw(step_generator(self.name, self.seed, self.made, device=self.place.device))
+                example, rows = self.draw(step_generator(f"{self.name}/{step}", self.seed, self.made,
+                                                         device=self.place.device))
+            most = max(AT_FIRST, KEPT // len(rows))
             tensors = {field.name: getattr(example, field.name) for field in fields(example)} | {"rows": rows}
             for name, value in tensors.items():
                 value = value.half() if value.is_floating_point() and value.dim() > 2 else value
                 if name not in self.held:
-                    self.held[name] = value.new_zeros(KEPT, *value.shape)
-                self.held[name][self.made % KEPT] = value
+                    self.held[name] = value.new_zeros(most, *value.shape)
+                self.held[name][self.made % most] = value
             self.kind, self.made = type(example), self.made + 1
-            self.count.fill_(min(self.made, KEPT) * len(rows))
+            self.count.fill_(min(self.made, most) * len(rows))
 
     def pick(self, count: int, generator: torch.Generator) -> Drawn[E]:
         """Any of the examples held, nothing but tensors on the device being touched."""

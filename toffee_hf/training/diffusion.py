@@ -90,9 +90,13 @@ class Captions:
         return self.encoder(ids.to(self.pool.place.device)).last_hidden_state
 
     def __call__(self, index: Tensor, step: int) -> Tensor:
-        """Hidden states (B, N, T); DROP_TEXT of them of the empty caption."""
+        """Hidden states (B, N, T); DROP_TEXT of them of the empty caption.
+
+        index: on the pool's device, whose default generator chooses among captions that are held.
+        """
         if self.held is not None:
-            wording, dropped = torch.randint(WORDINGS, index.shape), torch.rand(index.shape) < DROP_TEXT
+            wording = torch.randint(WORDINGS, index.shape, device=index.device)
+            dropped = torch.rand(index.shape, device=index.device) < DROP_TEXT
             return self.held[torch.where(dropped, len(self.held) - 1, wording * len(self.pool) + index)].float()
         choice = random.Random(f"{self.name}/captions/{step}")
         words = [self.pool.caption(i, choice) for i in index.tolist()]

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -58,13 +59,13 @@ class Place:
     precision: str = "no"
 
     @contextmanager
-    def entered(self) -> Iterator[None]:
-        """New tensors on the device, matrix products at the precision."""
+    def entered(self, recorded: bool = False) -> Iterator[None]:
+        """New tensors on the device, matrix products at the precision; a recorded step casts its weights every time."""
         with ExitStack() as stack:
             if self.device.type != "cpu":
                 stack.enter_context(self.device)
-            if self.precision == "bf16":              # no cache: what is recorded once must cast its weights every time
-                stack.enter_context(torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False))
+            if self.precision == "bf16":
+                stack.enter_context(torch.autocast(self.device.type, torch.bfloat16, cache_enabled=not recorded))
             yield
 
 
@@ -121,22 +122,28 @@ def step_generator(name: str, seed: int, step: int, rank: int = 0, device: torch
 
 class _Recorded:
     """A step recorded as a CUDA graph and played again and again: launching a small model's kernels takes longer than
-    they do. WARM_UP steps are done before, as the recording needs."""
+    they do. WARM_UP steps are done before, as the recording needs; they are not counted."""
 
-    def __init__(self, advance: Callable[[], dict[str, Tensor]]) -> None:
-        aside, here = torch.cuda.Stream(), torch.cuda.current_stream()
-        aside.wait_stream(here)
-        with torch.cuda.stream(aside):
-            for _ in range(WARM_UP):
-                advance()
-        here.wait_stream(aside)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.terms = advance()
+    def __init__(self, advance: Callable[[torch.Generator], Any], device: torch.device, seed: int) -> None:
+        self.device = device
+        with torch.cuda.device(device), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*capturable.*")         # of the steps before
+            generator = torch.cuda.default_generators[torch.cuda.current_device()].manual_seed(seed)
+            aside, here = torch.cuda.Stream(), torch.cuda.current_stream()
+            aside.wait_stream(here)
+            with torch.cuda.stream(aside):
+                for _ in range(WARM_UP):
+                    advance(generator)
+            here.wait_stream(aside)
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.found = advance(generator)
 
-    def __call__(self) -> dict[str, Tensor]:
-        self.graph.replay()
-        return self.terms
+    def __call__(self) -> Any:
+        """What the step gives, in the tensors that it always gives it in."""
+        with torch.cuda.device(self.device):
+            self.graph.replay()
+        return self.found
 
 
 def fit(name: str, module: nn.Module, loss: Loss, schedule: Schedule, folder: Path, seed: int = 0, *,
@@ -165,8 +172,9 @@ def fit(name: str, module: nn.Module, loss: Loss, schedule: Schedule, folder: Pa
     first, before_s = _restore(folder, module, optimizer, average, extras)
     module.train()
 
-    def advance(step: int, generator: torch.Generator, decay: float) -> dict[str, Tensor]:
-        with where.entered():
+    def advance(step: int, generator: torch.Generator, share: float | Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """One step: its named scalars, and the norm of its gradient."""
+        with where.entered(recorded):
             terms = loss(step, generator)
         if not recorded:
             _check(name, folder, step, "loss is", more.shared(terms["loss"].detach()))
@@ -175,26 +183,29 @@ def fit(name: str, module: nn.Module, loss: Loss, schedule: Schedule, folder: Pa
         more.share_gradients(list(trained.values()))
         norm = torch.nn.utils.clip_grad_norm_(list(trained.values()), schedule.clip, foreach=True)
         if not recorded:
-            _check(name, folder, step, "gradient is", norm)
+            _check(name, folder, step, "the gradient is", norm)
         optimizer.step()
-        torch._foreach_lerp_(list(average.values()), [p.detach() for p in trained.values()], 1 - decay)
-        return {key: value.detach() for key, value in terms.items()}
+        _renew(list(average.values()), [p.detach() for p in trained.values()], share)
+        return {key: value.detach() for key, value in terms.items()}, norm
 
     play: _Recorded | None = None
+    renewed = torch.zeros((), device=where.device)        # part of the average, where a recorded step reads it
     saved = time.monotonic()
     begun = saved - before_s
     pause = SAVE_EVERY_S if extras is None else extras.save_every_s
     steps = range(first, schedule.steps)
     for step in steps if extras is None else tqdm(steps, name, schedule.steps, initial=first, disable=None):
         _set_rate(optimizer, schedule.rate(step))
+        share = 1 - min(schedule.ema, (step + 1) / (step + 10))
         if prepare is not None:
             prepare(step)
+        generator = step_generator(name, seed, step, more.rank, where.device)
         if recorded:
-            play = play or _Recorded(lambda: advance(0, _default_generator(), schedule.ema))
-            terms = play()
+            renewed.fill_(share)
+            play = play or _Recorded(lambda own: advance(0, own, renewed), where.device, generator.initial_seed())
+            terms, norm = play()
         else:
-            generator = step_generator(name, seed, step, more.rank, where.device)
-            terms = advance(step, generator, min(schedule.ema, (step + 1) / (step + 10)))
+            terms, norm = advance(step, generator, share)
         last = step + 1 == schedule.steps
         if more.rank != 0:
             continue
@@ -204,6 +215,7 @@ def fit(name: str, module: nn.Module, loss: Loss, schedule: Schedule, folder: Pa
             save = due or last or time.monotonic() - saved > pause
             if recorded and (told or save):
                 _check(name, folder, step, "loss is", terms["loss"])
+                _check(name, folder, step, "the gradient is", norm)
             if told:
                 _log(folder, name, step, schedule, terms, time.monotonic() - begun, extras)
             if due and more.validate is not None:
@@ -216,11 +228,6 @@ def fit(name: str, module: nn.Module, loss: Loss, schedule: Schedule, folder: Pa
                 pause = pause if extras is None else max(pause, 10 * (saved - before))
     _load(trained, average)
     return module.eval()
-
-
-def _default_generator() -> torch.Generator:
-    """The one whose numbers differ each time that a recording is played."""
-    return torch.cuda.default_generators[torch.cuda.current_device()]
 
 
 def _pace(rate: float, device: torch.device, recorded: bool) -> dict[str, Any]:
@@ -236,6 +243,17 @@ def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
             group["lr"].fill_(rate)
         else:
             group["lr"] = rate
+
+
+@torch.no_grad()
+def _renew(average: list[Tensor], latest: list[Tensor], share: float | Tensor) -> None:
+    """Move the average by a share of its way to the latest values."""
+    if isinstance(share, float):
+        torch._foreach_lerp_(average, latest, share)
+        return
+    way = torch._foreach_sub(latest, average)
+    torch._foreach_mul_(way, share)
+    torch._foreach_add_(average, way)
 
 
 def _check(name: str, folder: Path, step: int, what: str, value: Tensor) -> None:
@@ -339,6 +357,9 @@ def _restore(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, 
             _, index, field = key.split(".")
             state.setdefault(int(index), {})[field] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter, held in optimizer.state.items():       # laid out as their parameters, which fused steps ask for
+        held |= {key: torch.empty_like(parameter).copy_(value) for key, value in held.items()
+                 if value.dim() and value.shape == parameter.shape}
     return found.step, found.seconds
 
 

@@ -109,20 +109,20 @@ def altered(photo: Tensor, mask: Tensor, depth: Tensor | None, generator: torch.
     """The subject on grey, relit and moved, then laid back by the boxes of the masks: (B, 3, H, W), (B, 1, H, W).
 
     Some of those that move are also turned in space by their depth, which hides a part of them; some are turned there
-    and nearly back and lie as they fall, like a reference that was turned to a draft's pose; without depth they are
-    neither turned nor shaded. The light changes as much as it does between scenes: about 19 dB in the median
-    (measured on true renders: 19.1 dB).
+    and nearly back and lie as they fall, like a reference that was turned to a draft's pose. Without depth none is
+    turned or shaded, and half of them move. The light changes as much as it does between scenes: about 19 dB in the
+    median (measured on true renders: 19.1 dB).
     """
     if depth is not None:
         photo = shaded(photo, mask, depth, generator)
     own = mask_box(mask)
     u = torch.rand(6, len(photo), generator=generator) * 2 - 1
     kind = torch.rand(len(photo), generator=generator)
-    returned = kind < (0 if depth is None else RETURNED)
-    still = returned | (kind > RETURNED + TURNED + MOVED)
+    still, returned = kind < 0.5, torch.zeros_like(kind, dtype=torch.bool)
     if depth is not None:
-        away = torch.where(kind < RETURNED + TURNED, WIDEST_TURN * u[5], torch.nan)
-        turn = torch.where(returned, WIDEST_RETURN * u[5], away)
+        returned, turns = kind < RETURNED, kind < RETURNED + TURNED
+        still = returned | (kind > RETURNED + TURNED + MOVED)
+        turn = torch.where(turns, torch.where(returned, WIDEST_RETURN, WIDEST_TURN) * u[5], torch.nan)
         photo, mask = _seen_turned(photo, mask, depth, turn, returned, generator)
     angle, size = torch.where(still, 0.0, 0.15 * u[0]), torch.where(still, 1.0, torch.exp(0.12 * u[1]))
     shift = torch.where(still, 0.0, 0.1 * u[2:4])
