@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from toffee_hf.training.loop import Place, step_generator
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
 KEPT = 24_576                         # examples held at most: some 5 GB of new views
 AT_FIRST, EVERY = 16, 4               # batches made before the first step; steps for each one after
-E = TypeVar("E", bound="DataclassInstance")         # of tensors whose first dimension is the batch's
+E = TypeVar("E")                      # a dataclass of tensors whose first dimension is the batch's
 Drawn = tuple[E, Tensor]              # examples, and the rows of the pool that they show
 
 
@@ -42,7 +39,7 @@ class Ahead(Generic[E]):
                 example, rows = self.draw(step_generator(f"{self.name}/{step}", self.seed, self.made,
                                                          device=self.place.device))
             most = max(AT_FIRST, KEPT // len(rows))
-            tensors = {field.name: getattr(example, field.name) for field in fields(example)} | {"rows": rows}
+            tensors = {f.name: getattr(example, f.name) for f in fields(cast(Any, example))} | {"rows": rows}
             for name, value in tensors.items():
                 value = value.half() if value.is_floating_point() and value.dim() > 2 else value
                 if name not in self.held:
