@@ -146,6 +146,71 @@ class _Recorded:
         return self.found
 
 
+class _Learner:
+    """The parameters of a module that learn, their optimizer and their moving average.
+
+    On a GPU one step may be recorded, which then reads its rate and the average's share from the device.
+    """
+
+    def __init__(self, name: str, module: nn.Module, loss: Loss, schedule: Schedule, folder: Path, where: Place,
+                 more: Extras, recorded: bool) -> None:
+        self.name, self.loss, self.schedule, self.folder = name, loss, schedule, folder
+        self.where, self.more, self.recorded = where, more, recorded and where.device.type == "cuda"
+        module.to(where.device)
+        self.trained = {key: p for key, p in module.named_parameters() if p.requires_grad}
+        self.average = {key: p.detach().clone() for key, p in self.trained.items()}
+        self.share = torch.zeros((), device=where.device)
+        pace: dict[str, Any] = {"lr": schedule.learning_rate, "foreach": True}
+        if self.recorded:
+            pace = {"lr": torch.tensor(schedule.learning_rate, device=where.device), "fused": True, "capturable": True}
+        self.optimizer = torch.optim.AdamW(self.trained.values(), betas=(0.9, 0.98),
+                                           weight_decay=schedule.weight_decay, **pace)
+        self.play: _Recorded | None = None
+        self.found: tuple[dict[str, Tensor], Tensor] = {}, self.share
+
+    def step(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Learn once; the named scalars of the loss. A recorded step is only looked at by `check`."""
+        rate, share = self.schedule.rate(step), 1 - min(self.schedule.ema, (step + 1) / (step + 10))
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["lr"].fill_(rate) if self.recorded else rate
+        if self.recorded:
+            self.share.fill_(share)
+            self.play = self.play or _Recorded(lambda own: self._advance(0, own, self.share), self.where.device,
+                                               generator.initial_seed())
+            self.found = self.play()
+        else:
+            self.found = self._advance(step, generator, share)
+        return self.found[0]
+
+    def _advance(self, step: int, generator: torch.Generator, share: float | Tensor
+                 ) -> tuple[dict[str, Tensor], Tensor]:
+        """The named scalars of one step, and the norm of its gradient."""
+        latest: list[Tensor] = list(self.trained.values())
+        with self.where.entered(self.recorded):
+            terms = self.loss(step, generator)
+        if not self.recorded:
+            self._must_be_finite(step, "loss is", self.more.shared(terms["loss"].detach()))
+        self.optimizer.zero_grad(set_to_none=True)
+        terms["loss"].backward()
+        self.more.share_gradients(latest)
+        norm = torch.nn.utils.clip_grad_norm_(latest, self.schedule.clip, foreach=True)
+        if not self.recorded:
+            self._must_be_finite(step, "the gradient is", norm)
+        self.optimizer.step()
+        _renew(list(self.average.values()), [p.detach() for p in latest], share)
+        return {key: value.detach() for key, value in terms.items()}, norm
+
+    def check(self, step: int) -> None:
+        """Raises FloatingPointError where the last step was not finite."""
+        terms, norm = self.found
+        self._must_be_finite(step, "loss is", terms["loss"])
+        self._must_be_finite(step, "the gradient is", norm)
+
+    def _must_be_finite(self, step: int, what: str, value: Tensor) -> None:
+        if not torch.isfinite(value):
+            raise FloatingPointError(f"{self.name}: {what} {value.item()} at step {step} in {self.folder}")
+
+
 def fit(name: str, module: nn.Module, loss: Loss, schedule: Schedule, folder: Path, seed: int = 0, *,
         place: Place = CPU, extras: Extras | None = None, recorded: bool = False,
         prepare: Callable[[int], None] | None = None) -> nn.Module:
@@ -163,49 +228,18 @@ def fit(name: str, module: nn.Module, loss: Loss, schedule: Schedule, folder: Pa
         folder.mkdir(parents=True, exist_ok=True)
     more = extras or Extras()
     where = place if extras is None else extras.place
-    recorded = recorded and where.device.type == "cuda"
-    module.to(where.device)
-    trained = {key: p for key, p in module.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.AdamW(trained.values(), betas=(0.9, 0.98), weight_decay=schedule.weight_decay,
-                                  **_pace(schedule.learning_rate, where.device, recorded))
-    average = {key: p.detach().clone() for key, p in trained.items()}
-    first, before_s = _restore(folder, module, optimizer, average, extras)
+    learner = _Learner(name, module, loss, schedule, folder, where, more, recorded)
+    trained, average = learner.trained, learner.average
+    first, before_s = _restore(folder, module, learner.optimizer, average, extras)
     module.train()
-
-    def advance(step: int, generator: torch.Generator, share: float | Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """One step: its named scalars, and the norm of its gradient."""
-        with where.entered(recorded):
-            terms = loss(step, generator)
-        if not recorded:
-            _check(name, folder, step, "loss is", more.shared(terms["loss"].detach()))
-        optimizer.zero_grad(set_to_none=True)
-        terms["loss"].backward()
-        more.share_gradients(list(trained.values()))
-        norm = torch.nn.utils.clip_grad_norm_(list(trained.values()), schedule.clip, foreach=True)
-        if not recorded:
-            _check(name, folder, step, "the gradient is", norm)
-        optimizer.step()
-        _renew(list(average.values()), [p.detach() for p in trained.values()], share)
-        return {key: value.detach() for key, value in terms.items()}, norm
-
-    play: _Recorded | None = None
-    renewed = torch.zeros((), device=where.device)        # part of the average, where a recorded step reads it
     saved = time.monotonic()
     begun = saved - before_s
     pause = SAVE_EVERY_S if extras is None else extras.save_every_s
     steps = range(first, schedule.steps)
     for step in steps if extras is None else tqdm(steps, name, schedule.steps, initial=first, disable=None):
-        _set_rate(optimizer, schedule.rate(step))
-        share = 1 - min(schedule.ema, (step + 1) / (step + 10))
         if prepare is not None:
             prepare(step)
-        generator = step_generator(name, seed, step, more.rank, where.device)
-        if recorded:
-            renewed.fill_(share)
-            play = play or _Recorded(lambda own: advance(0, own, renewed), where.device, generator.initial_seed())
-            terms, norm = play()
-        else:
-            terms, norm = advance(step, generator, share)
+        terms = learner.step(step, step_generator(name, seed, step, more.rank, where.device))
         last = step + 1 == schedule.steps
         if more.rank != 0:
             continue
@@ -213,9 +247,8 @@ def fit(name: str, module: nn.Module, loss: Loss, schedule: Schedule, folder: Pa
             told = extras is not None or step % 50 == 0 or last
             due = more.every > 0 and ((step + 1) % more.every == 0 or last)
             save = due or last or time.monotonic() - saved > pause
-            if recorded and (told or save):
-                _check(name, folder, step, "loss is", terms["loss"])
-                _check(name, folder, step, "the gradient is", norm)
+            if told or save:
+                learner.check(step)
             if told:
                 _log(folder, name, step, schedule, terms, time.monotonic() - begun, extras)
             if due and more.validate is not None:
@@ -223,26 +256,11 @@ def fit(name: str, module: nn.Module, loss: Loss, schedule: Schedule, folder: Pa
                     _validated(module, trained, average, more.validate, step + 1)
             if save:
                 before = time.monotonic()
-                _save(folder, step + 1, before - begun, module, optimizer, average, extras)
+                _save(folder, step + 1, before - begun, module, learner.optimizer, average, extras)
                 saved = time.monotonic()
                 pause = pause if extras is None else max(pause, 10 * (saved - before))
     _load(trained, average)
     return module.eval()
-
-
-def _pace(rate: float, device: torch.device, recorded: bool) -> dict[str, Any]:
-    """Options of the optimizer. What is recorded reads its rate from the device."""
-    if recorded:
-        return {"lr": torch.tensor(rate, device=device), "fused": True, "capturable": True}
-    return {"lr": rate, "foreach": True}
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
-        else:
-            group["lr"] = rate
 
 
 @torch.no_grad()
@@ -254,11 +272,6 @@ def _renew(average: list[Tensor], latest: list[Tensor], share: float | Tensor) -
     way = torch._foreach_sub(latest, average)
     torch._foreach_mul_(way, share)
     torch._foreach_add_(average, way)
-
-
-def _check(name: str, folder: Path, step: int, what: str, value: Tensor) -> None:
-    if not torch.isfinite(value):
-        raise FloatingPointError(f"{name}: {what} {value.item()} at step {step} in {folder}")
 
 
 @contextmanager

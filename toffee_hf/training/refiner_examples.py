@@ -33,7 +33,7 @@ from toffee_hf.training.pool import Pool
 
 PATTERN, PALETTE = TRANSFERS.index("pattern"), TRANSFERS.index("palette")
 SHARES = (0.72, 0.14, 0.14)           # of the transfers, in their order
-MOVED, TURNED, RETURNED = 0.15, 0.2, 0.25          # shares of references that are moved, turned, or turned to the draft
+MOVED, TURNED, RETURNED = 0.15, 0.2, 0.25          # shares of references that are moved, turned, or turned and back
 WIDEST_TURN, WIDEST_RETURN = 0.4, 0.5              # radians about the vertical
 AXIS_OFF, TURN_OFF = (0.004, 0.03, 0.04), 0.05     # by which the way back misses: x at z = 1, z, elevation; radians
 
