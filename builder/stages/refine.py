@@ -33,6 +33,7 @@ class Refine:
     name: str = "refine"
     surfaces: tuple[tuple[str, float], ...] = ()  # category, part of the target that shows the subject's own pixels
     grains: tuple[tuple[str, float], ...] = ()  # category, part of the draft's finest structure that the target shows
+    looks: int = 1                              # at a pair, whose mean is the target
     relight: bool = False                       # light the subject from the draft's side; depth on the camera's scale
     reads: frozenset[str] = frozenset({"posed", "posed_mask", "posed_depth", "draft", "draft_latents"})
     writes: frozenset[str] = frozenset({"given", "target", "mask", "source"})
@@ -53,7 +54,7 @@ class Refine:
             surface=[surfaces.get(pair.category, 0.0) for pair in batch.pairs],
             grain=[grains.get(pair.category, 0.0) for pair in batch.pairs], draft_latents=batch["draft_latents"],
             strength=self.strength, num_inference_steps=self.steps, top_k=self.top_k, temperature=self.temperature,
-            threshold=self.threshold, nearness=self.nearness, generator=batch.generators(self.name),
+            threshold=self.threshold, nearness=self.nearness, looks=self.looks, generator=batch.generators(self.name),
             output_type="pt").images * 2 - 1
         edit, blend = edit_mask(mask, self.margin_px, self.feather_px)
         target = as_pictures(draft * (1 - blend) + refined * blend)

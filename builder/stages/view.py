@@ -38,6 +38,7 @@ class View:
     strength: float = 0.9             # how far the picture is noised before the view is drawn
     steps: int = 1
     surface: float = 0.2              # part of a view that shows the turned surface's own pixels
+    looks: int = 1                    # whose mean is the view, each with an estimate of depth of its own
     name: str = "view"
     reads: frozenset[str] = frozenset({"reference", "reference_mask", "scores"})
     writes: frozenset[str] = frozenset({"posed", "posed_mask", "shown", "shown_mask", "scores"})
@@ -81,15 +82,15 @@ class View:
 
     def _draw(self, family: Family, batch: Batch, turns: list[float]) -> tuple[Tensor, Tensor, Tensor]:
         """New views uint8 (B, 3, H, W), their masks uint8 (B, H, W), their similarity to the reference (B,)."""
-        from toffee_hf.perception.depth import estimate_depth
+        from toffee_hf.perception.depth import depth_looks
         from toffee_hf.perception.masks import subject_masks
         from toffee_hf.perception.similarity import subject_similarity
 
         names = [pair.subject.class_name for pair in batch.pairs]
         x, mask = pixels(batch["reference"], family.device), plane(batch["reference_mask"], family.device)
         view = family.view_pipeline(
-            [f"a photo of a {name}" for name in names], x, mask, turns, estimate_depth(family.depth, x),
-            strength=self.strength, num_inference_steps=self.steps, surface=self.surface,
+            [f"a photo of a {name}" for name in names], x, mask, turns, depth_looks(family.depth, x, self.looks),
+            strength=self.strength, num_inference_steps=self.steps, surface=self.surface, looks=self.looks,
             generator=batch.generators(self.name), output_type="pt").images * 2 - 1
         found = subject_masks(family.segmenter, family.clip, family.tokenizer, view, names)
         similarity = subject_similarity(family.dino, family.domain.patch_means, view, found, x, mask)

@@ -156,6 +156,7 @@ def _views(family: Family, people: list[ToySubject]) -> Values:
     turns = [random.Random(f"turn/{s.index}").choice((-1, 1)) * VIEW_TURN for s in people]
     shown, truth = references(people), turned_by(people, turns)
     ways = {"reference copied": shown.x, "view": views(family, shown, turns),
+            "view by one look": views(family, shown, turns, looks=1),
             "view without depth": views(family, shown, turns, in_space=False),
             "truth through the autoencoder": through_autoencoder(family, truth.x)}
     found: Values = {}

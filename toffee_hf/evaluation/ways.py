@@ -11,7 +11,7 @@ from torch import Tensor
 
 from toffee_hf.evaluation.heldout import Asked, Pictures
 from toffee_hf.family import Family
-from toffee_hf.perception.depth import control_picture, estimate_depth
+from toffee_hf.perception.depth import control_picture, depth_looks, estimate_depth
 from toffee_hf.perception.light import Surface, lit_like
 from toffee_hf.perception.pose import posed_like
 from toffee_hf.pipelines.pipeline_toffee_refiner import laid
@@ -21,6 +21,7 @@ DRAFT_STEPS, DRAFT_GUIDANCE, DRAFT_CONTROL = 12, 2.3, 1.4       # as in the reci
 BY_TEXT = {"num_inference_steps": DRAFT_STEPS, "guidance_scale": 5.0, "guidance_rescale": 0.7}     # docs/log.md
 REFINE = {"strength": 0.8, "num_inference_steps": 1}
 SURFACE, GRAIN = 0.5, 0.5             # of photographs and of other styles, as in the recipe
+LOOKS, VIEW_LOOKS = 2, 4              # at a pair and at a new view, as in the recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +96,21 @@ def refined(family: Family, draft: Drafts, posed: Pictures, reference: Pictures,
 
 
 def as_built(wish: Asked, transfer: str = "full") -> dict[str, Any]:
-    """What the recipe adds to the Refiner: the draft's light, of a photograph a part of the reference's pixels, and of
-    other styles a part of the draft's grain."""
+    """What the recipe adds to the Refiner: the draft's light, another look, of a photograph a part of the reference's
+    pixels, and of other styles a part of the draft's grain."""
     whole = transfer == "full"
-    return {"relight": True, "transfer": transfer,
+    return {"relight": True, "transfer": transfer, "looks": LOOKS,
             "surface": [SURFACE if whole and shot.style == "photo" else 0.0 for shot in wish.shots],
             "grain": [0.0 if shot.style == "photo" else GRAIN for shot in wish.shots]}
 
 
-def views(family: Family, shown: Pictures, turns: list[float], *, in_space: bool = True, **settings: Any) -> Tensor:
+def views(family: Family, shown: Pictures, turns: list[float], *, in_space: bool = True, looks: int = VIEW_LOOKS,
+          **settings: Any) -> Tensor:
     """New views of the shown subjects, (B, 3, H, W) in [-1, 1], by their estimated depth or without any."""
-    depth = estimate_depth(family.depth, shown.x) if in_space else None
+    depth = depth_looks(family.depth, shown.x, looks) if in_space else None
     found: Tensor = family.view_pipeline(
         [f"a photo of a {name}" for name in shown.names], shown.x, shown.mask, turns, depth,
-        generator=generators(shown), output_type="pt", **settings).images
+        looks=looks, generator=generators(shown), output_type="pt", **settings).images
     return found * 2 - 1
 
 

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from toffee_hf.pipelines.pipeline_toffee_refiner import encoder_pixels
 
+LOOKS = ((0, 0, False), (0, 0, True), (1, 1, False), (-1, 1, True))    # half patches right and down; mirrored
+
 
 @torch.no_grad()
 def estimate_depth(model: Any, x_B3HW: Tensor) -> Tensor:
@@ -25,6 +27,26 @@ def depth_of(model: Any, x_B3HW: Tensor) -> Tensor:
     pixels = encoder_pixels(_resized(x_B3HW.float(), (side, side))).to(model.dtype)
     found = model(pixel_values=pixels).predicted_depth.unsqueeze(1)
     return _resized(found.float(), x_B3HW.shape[2:])
+
+
+def depth_looks(model: Any, x_B3HW: Tensor, looks: int) -> Tensor:
+    """`estimate_depth` of the first of LOOKS at each picture, (B, looks, H, W): moved by half of a patch, which shows
+    other edges, and mirrored."""
+    size = model.config.backbone_config
+    step = round(size.patch_size * x_B3HW.shape[-1] / size.image_size / 2)
+    estimates = []
+    for right, down, mirrored in LOOKS[:looks]:
+        x = _moved(x_B3HW, right * step, down * step)
+        found = estimate_depth(model, x.flip(-1)).flip(-1) if mirrored else estimate_depth(model, x)
+        estimates.append(_moved(found, -right * step, -down * step))
+    return torch.cat(estimates, 1)
+
+
+def _moved(x_BCHW: Tensor, right_px: int, down_px: int) -> Tensor:
+    """What lies so many pixels right and down; borders go on."""
+    room = max(abs(right_px), abs(down_px))
+    x, (height, width) = F.pad(x_BCHW, (room,) * 4, mode="replicate"), x_BCHW.shape[2:]
+    return x[..., room + down_px:room + down_px + height, room + right_px:room + right_px + width]
 
 
 def _resized(x_BCHW: Tensor, size: Sequence[int]) -> Tensor:

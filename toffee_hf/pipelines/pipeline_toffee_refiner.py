@@ -33,6 +33,7 @@ LUMINANCE = (0.299, 0.587, 0.114)
 INSIDE = 0.9                          # of a mask, where a pixel is the subject's alone
 BLUR_PX = 12                          # of the palette transfer, in a picture of 128 pixels
 GRAIN_PX = 3                          # reach of the blur that finer structure is told from, in a picture of 128 pixels
+LOOKS = ((1.0, 0.0, 0.0), (1.1, -0.5, -0.5), (1.0, 0.5, 0.5), (1.1, 0.0, 0.0))      # see `looked_at`
 _NUMBER = int | float | np.number
 
 
@@ -185,6 +186,37 @@ def text_condition(models: Sequence[tuple[Any, Any]], prompts: Sequence[str], si
     return hidden, {"text_embeds": outputs[1][0], "time_ids": sizes.to(hidden)}
 
 
+def looked_at(x_BCHW: Tensor, look: Sequence[float], side: int) -> Tensor:
+    """Pictures or masks as a look shows them: so many times as large, about a point that lies so many latent cells
+    right of and below the middle. They are reflected at their borders; side: of the latents."""
+    larger, *shift = look
+    return _resampled(x_BCHW, 1 / larger, [2 * cells / side for cells in shift], "reflection")
+
+
+def looked_back(x_BCHW: Tensor, look: Sequence[float], side: int) -> tuple[Tensor, Tensor]:
+    """What a look shows, (B, C, H, W), where it belongs, and which pixels it shows, (B, 1, H, W); see `looked_at`."""
+    larger, *shift = look
+    back = [-2 * cells * larger / side for cells in shift]
+    return (_resampled(x_BCHW, larger, back, "reflection"),
+            _resampled(torch.ones_like(x_BCHW[:, :1]), larger, back, "zeros"))
+
+
+def mean_look(drawn: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """The mean of what `looked_back` gave, each picture where its look shows it, (B, C, H, W)."""
+    pictures, shown = (torch.stack(part) for part in zip(*drawn, strict=True))
+    return (pictures * shown).sum(0) / shown.sum(0)
+
+
+def _resampled(x_BCHW: Tensor, step: float, centre: Sequence[float], beyond: str) -> Tensor:
+    """What lies at centre + step · (x, y), cubic in pictures and linear in masks; beyond the border as told."""
+    if step == 1 and not any(centre):
+        return x_BCHW
+    affine = x_BCHW.new_tensor([[step, 0, centre[0]], [0, step, centre[1]]]).expand(len(x_BCHW), 2, 3)
+    grid = F.affine_grid(affine, list(x_BCHW.shape), align_corners=False)
+    mode = "bilinear" if x_BCHW.shape[1] == 1 else "bicubic"
+    return F.grid_sample(x_BCHW, grid, mode=mode, padding_mode=beyond, align_corners=False)
+
+
 class ToffeeRefinerPipeline(DiffusionPipeline):
     """Restores a subject's details in drafts.
 
@@ -249,7 +281,7 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
                  reference_mask: Tensor, transfer: Transfer | Sequence[Transfer] = "full", strength: float = 0.6,
                  num_inference_steps: int = 4, top_k: int = 4, temperature: float = 0.05, threshold: float = -1.0,
                  nearness: float = 1.0, cutout: bool = True, placed: bool = False,
-                 surface: float | Sequence[float] = 0.0, grain: float | Sequence[float] = 0.0,
+                 surface: float | Sequence[float] = 0.0, grain: float | Sequence[float] = 0.0, looks: int = 1,
                  generator: torch.Generator | list[torch.Generator] | None = None,
                  draft_latents: Tensor | None = None, output_type: str = "pil", return_dict: bool = True
                  ) -> ImagePipelineOutput | tuple[Any]:
@@ -262,9 +294,11 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
         surface: part of the refined subject, in [0, 1], that gives way to the reference's own, sharper pixels where it
         is laid, one for all or one each: for photographs in the draft's pose; grain: part of the
         draft's finest structure, in [0, 1], that is laid over the refined subject, one for all or one each: for
-        strokes, dots and blocks of a style; draft_latents: (B, C, h, w), saves encoding; output_type: pil, np, pt, or
-        latent, which has nothing of surface and grain. Raises ValueError for a strength, a number of steps, a surface,
-        a grain or a transfer that is not among these.
+        strokes, dots and blocks of a style; looks: 1 to len(LOOKS), at pictures that are moved by half a latent cell
+        or a tenth larger, whose mean is what is refined (cycle spinning, Coifman and Donoho, 1995): errors that come
+        of where the cells and patches lie fall out, for as many times the work; draft_latents: (B, C, h, w), saves
+        encoding; output_type: pil, np, pt, or latent, which has nothing of surface and grain and takes one look. Raises
+        ValueError for a strength, a number of steps, a surface, a grain, looks or a transfer that is not among these.
         """
         if not 0 < strength <= 1 or num_inference_steps < 1:
             raise ValueError("strength must be in (0, 1] and num_inference_steps >= 1, "
@@ -272,25 +306,34 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         surfaces, grains = _parts(surface, len(prompts), "surface"), _parts(grain, len(prompts), "grain")
         transfers = [transfer] * len(prompts) if isinstance(transfer, str) else list(transfer)
-        device = self._execution_device
-        kinds = torch.tensor([TRANSFERS.index(name) for name in transfers], device=device)
-        grid = self.reference_grid(draft, draft_mask, reference, reference_mask, kinds, top_k=top_k,
-                                   temperature=temperature, threshold=threshold, nearness=nearness, cutout=cutout,
-                                   placed=placed)
-        latents = self._latents(draft) if draft_latents is None else draft_latents
-        mask = F.adaptive_avg_pool2d(draft_mask, latents.shape[-1])
-        keep = 1 - F.max_pool2d(mask, 3, 1, 1).clamp(0, 1)
-        text = self._text(prompts, draft.shape[-1])
-        refined = self._denoise(latents, keep, text, mask, grid, strength, num_inference_steps, generator)
-        images: Any = refined
-        if output_type != "latent":
-            decoded = self.vae.decode(refined / self.vae.config.scaling_factor, return_dict=False)[0]
+        if not 1 <= looks <= (1 if output_type == "latent" else len(LOOKS)):
+            raise ValueError(f"looks must be in [1, {len(LOOKS)}], and 1 where latents are wanted: {looks}")
+        kinds = torch.tensor([TRANSFERS.index(name) for name in transfers], device=self._execution_device)
+        text, refined = self._text(prompts, draft.shape[-1]), []
+        side = draft.shape[-1] // self.image_processor.config.vae_scale_factor
+        for look in LOOKS[:looks]:
+            x, mask = looked_at(draft, look, side), looked_at(draft_mask, look, side)
+            given, given_mask = reference, reference_mask
+            if placed:
+                given, given_mask = looked_at(reference, look, side), looked_at(reference_mask, look, side)
+            grid = self.reference_grid(x, mask, given, given_mask, kinds, top_k=top_k, temperature=temperature,
+                                       threshold=threshold, nearness=nearness, cutout=cutout, placed=placed)
+            latents = self._latents(x) if draft_latents is None or look != LOOKS[0] else draft_latents
+            small = F.adaptive_avg_pool2d(mask, latents.shape[-1])
+            keep = 1 - F.max_pool2d(small, 3, 1, 1).clamp(0, 1)
+            found = self._denoise(latents, keep, text, small, grid, strength, num_inference_steps, generator)
+            if output_type != "latent":
+                decoded = self.vae.decode(found / self.vae.config.scaling_factor, return_dict=False)[0]
+                refined.append(looked_back(decoded, look, side))
+        images: Any = found
+        if refined:
+            mean = mean_look(refined)
             subject, seen = laid(draft_mask, reference, reference_mask, placed)
-            deep = inner(((seen > INSIDE) & (draft_mask > INSIDE)).to(decoded))
-            decoded = decoded.lerp(subject.to(decoded), surfaces.to(decoded) * deep)
+            deep = inner(((seen > INSIDE) & (draft_mask > INSIDE)).to(mean))
+            mean = mean.lerp(subject.to(mean), surfaces.to(mean) * deep)
             fine = draft - blurred(draft, GRAIN_PX * draft.shape[-1] // 128)
-            decoded = decoded + grains.to(decoded) * (fine * draft_mask).to(decoded)
-            images = self.image_processor.postprocess(decoded, output_type=output_type)
+            mean = mean + grains.to(mean) * (fine * draft_mask).to(mean)
+            images = self.image_processor.postprocess(mean, output_type=output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 

@@ -31,6 +31,7 @@ ELEVATION = 0.22                      # radians from which the camera is assumed
 LUMINANCE = (0.299, 0.587, 0.114)     # weights of red, green and blue
 DARKEST, RIDGE = 0.05, 0.02           # of a light's fit: added to the luminance, and to the normals' spread
 AXIS_BEHIND_EDGE = 0.05               # of the object's width: how far its axis lies behind its outline
+LOOKS = ((1.0, 0.0, 0.0), (1.1, -0.5, -0.5), (1.0, 0.5, 0.5), (1.1, 0.0, 0.0))      # see `looked_at`
 
 
 def view_region(mask_B1HW: Tensor, side: int) -> Tensor:
@@ -307,6 +308,37 @@ def surroundings(image_B3HW: Tensor, gone_B1HW: Tensor) -> Tensor:
     return F.interpolate(fill, size=image_B3HW.shape[-1], mode="bilinear", align_corners=False)
 
 
+def looked_at(x_BCHW: Tensor, look: Sequence[float], side: int) -> Tensor:
+    """Pictures or masks as a look shows them: so many times as large, about a point that lies so many latent cells
+    right of and below the middle. They are reflected at their borders; side: of the latents."""
+    larger, *shift = look
+    return _resampled(x_BCHW, 1 / larger, [2 * cells / side for cells in shift], "reflection")
+
+
+def looked_back(x_BCHW: Tensor, look: Sequence[float], side: int) -> tuple[Tensor, Tensor]:
+    """What a look shows, (B, C, H, W), where it belongs, and which pixels it shows, (B, 1, H, W); see `looked_at`."""
+    larger, *shift = look
+    back = [-2 * cells * larger / side for cells in shift]
+    return (_resampled(x_BCHW, larger, back, "reflection"),
+            _resampled(torch.ones_like(x_BCHW[:, :1]), larger, back, "zeros"))
+
+
+def mean_look(drawn: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """The mean of what `looked_back` gave, each picture where its look shows it, (B, C, H, W)."""
+    pictures, shown = (torch.stack(part) for part in zip(*drawn, strict=True))
+    return (pictures * shown).sum(0) / shown.sum(0)
+
+
+def _resampled(x_BCHW: Tensor, step: float, centre: Sequence[float], beyond: str) -> Tensor:
+    """What lies at centre + step · (x, y), cubic in pictures and linear in masks; beyond the border as told."""
+    if step == 1 and not any(centre):
+        return x_BCHW
+    affine = x_BCHW.new_tensor([[step, 0, centre[0]], [0, step, centre[1]]]).expand(len(x_BCHW), 2, 3)
+    grid = F.affine_grid(affine, list(x_BCHW.shape), align_corners=False)
+    mode = "bilinear" if x_BCHW.shape[1] == 1 else "bicubic"
+    return F.grid_sample(x_BCHW, grid, mode=mode, padding_mode=beyond, align_corners=False)
+
+
 class ToffeeViewPipeline(DiffusionPipeline):
     """Draws an object from another side in the surroundings of its picture.
 
@@ -345,40 +377,48 @@ class ToffeeViewPipeline(DiffusionPipeline):
     def __call__(self, prompt: str | Sequence[str], image: Tensor, mask: Tensor,
                  turn: Sequence[float] | Tensor | None = None, depth: Tensor | None = None, strength: float = 0.9,
                  num_inference_steps: int = 1, generator: torch.Generator | list[torch.Generator] | None = None,
-                 surface: float = 0.2, output_type: str = "pil", return_dict: bool = True
+                 surface: float = 0.2, looks: int = 1, output_type: str = "pil", return_dict: bool = True
                  ) -> ImagePipelineOutput | tuple[Any]:
         """New views of B objects.
 
         image: (B, 3, H, W) in [-1, 1]; mask: (B, 1, H, W) in [0, 1], the object; turn: radians about the vertical axis
         from the shown view to the wanted one, NaN or None to leave it open; depth: (B, 1, H, W) in [0, 1], of `image`,
-        see `turned`; without it nothing is turned in space, and the denoiser goes by the patches alone; strength: how
+        see `turned`, or (B, looks, H, W), an estimate for each look; without it nothing is turned in space, and the
+        denoiser goes by the patches alone; strength: how
         far the known view is noised at the start, in (0, 1], and num_inference_steps: a View Generator may have learnt
         one step from .9 alone; surface: part of what is drawn, in [0, 1], that gives way
-        to the sharper pixels of the turned surface, where there are any; output_type: pil, np, pt, or latent, which has
-        nothing of these pixels. Surroundings beyond the object's reach stay as they are. Raises ValueError.
+        to the sharper pixels of the turned surface, where there are any; looks: 1 to len(LOOKS), at pictures that are
+        moved by half a latent cell or a tenth larger, whose mean is the view (cycle spinning, Coifman and Donoho,
+        1995): errors that come of where the cells and patches lie fall out, for as many times the work; output_type:
+        pil, np, pt, or latent, which has nothing of these pixels and takes one look. Surroundings beyond the object's
+        reach stay as they are. Raises ValueError.
         """
         if not 0 < strength <= 1 or num_inference_steps < 1 or not 0 <= surface <= 1:
             raise ValueError("strength must be in (0, 1], num_inference_steps >= 1 and surface in [0, 1]: "
                              f"{strength}, {num_inference_steps}, {surface}")
+        if not 1 <= looks <= (1 if output_type == "latent" else len(LOOKS)):
+            raise ValueError(f"looks must be in [1, {len(LOOKS)}], and 1 where latents are wanted: {looks}")
+        if depth is not None and depth.shape[1] not in (1, looks):
+            raise ValueError(f"depth must be one estimate or one for each of {looks} looks: {depth.shape[1]}")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         turns = torch.full((len(prompts),), torch.nan) if turn is None else torch.as_tensor(turn, dtype=torch.float32)
-        turns = turns.to(image)
-        axes = axes_of(self.axis, image, mask, depth, **self.camera)
-        moved, covered = in_space(image, mask, depth, turns, axes, **self.camera)
-        latents, moved_latents = (self.vae.encode(x).latent_dist.mode() * self.vae.config.scaling_factor
-                                  for x in (image, moved))
-        side = latents.shape[-1]
-        filled = F.adaptive_avg_pool2d(covered, side)
-        features = view_features(self.encoder, fitted(self.encoder, image * mask, side))
-        tokens, seen = self.unet.tokens(features, subject_patches(mask, math.isqrt(features.shape[1])), turns)
-        space = (view_region(mask, side), moved_latents, filled)
-        text = self._text(prompts, image.shape[-1])
-        found = self._denoise(latents, space, text, tokens, seen, strength, num_inference_steps, generator)
+        turns, text, drawn = turns.to(image), self._text(prompts, image.shape[-1]), []
+        side = image.shape[-1] // self.image_processor.config.vae_scale_factor
+        for i, look in enumerate(LOOKS[:looks]):
+            estimate = None if depth is None else depth[:, i % depth.shape[1], None]
+            axes = axes_of(self.axis, image, mask, estimate, **self.camera)
+            moved, covered = in_space(image, mask, estimate, turns, axes, **self.camera)
+            shown, shown_mask, shown_moved, shown_covered = (
+                looked_at(x, look, side) for x in (image, mask, moved, covered))
+            found = self._drawn(shown, shown_mask, shown_moved, shown_covered, turns, text, strength,
+                                num_inference_steps, generator)
+            if output_type != "latent":
+                decoded = self.vae.decode(found.to(image) / self.vae.config.scaling_factor, return_dict=False)[0]
+                picture, within = looked_back(decoded, look, side)
+                drawn.append((picture.lerp(moved, surface * inner(covered)), within))
         images: Any = found
-        if output_type != "latent":
-            decoded = self.vae.decode(found.to(image) / self.vae.config.scaling_factor, return_dict=False)[0]
-            decoded = decoded.lerp(moved, surface * inner(covered))
-            images = self.image_processor.postprocess(decoded, output_type=output_type)
+        if drawn:
+            images = self.image_processor.postprocess(mean_look(drawn), output_type=output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
@@ -391,6 +431,17 @@ class ToffeeViewPipeline(DiffusionPipeline):
         """Hidden states of the prompts, (B, N, T), and what SDXL is told besides."""
         models = [(self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2)]
         return text_condition([pair for pair in models if pair[1] is not None], prompts, size_px)
+
+    def _drawn(self, image: Tensor, mask: Tensor, moved: Tensor, covered: Tensor, turns: Tensor,
+               text: tuple[Tensor, dict[str, Tensor] | None], strength: float, steps: int, generator: Any) -> Tensor:
+        """Latents of the new views, of pictures and of them with the object turned in space."""
+        latents, moved_latents = (self.vae.encode(x).latent_dist.mode() * self.vae.config.scaling_factor
+                                  for x in (image, moved))
+        side = latents.shape[-1]
+        features = view_features(self.encoder, fitted(self.encoder, image * mask, side))
+        tokens, seen = self.unet.tokens(features, subject_patches(mask, math.isqrt(features.shape[1])), turns)
+        space = (view_region(mask, side), moved_latents, F.adaptive_avg_pool2d(covered, side))
+        return self._denoise(latents, space, text, tokens, seen, strength, steps, generator)
 
     def _denoise(self, known: Tensor, space: tuple[Tensor, Tensor, Tensor],
                  text: tuple[Tensor, dict[str, Tensor] | None], tokens: Tensor, seen: Tensor, strength: float,

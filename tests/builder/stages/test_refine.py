@@ -68,7 +68,7 @@ def test_the_refiner_is_given_what_the_category_transfers(batch, monkeypatch, re
     monkeypatch.setattr("toffee_hf.family.open_family", lambda name: family)
     made = batch("texture", "style", **columns(2))
     parts = {"surfaces": (("texture", 0.25),), "grains": (("style", 0.5), ("pose", 1.0))}
-    done = Refine(family="unused", relight=relight, **parts, **SETTINGS).run(made)
+    done = Refine(family="unused", relight=relight, looks=2, **parts, **SETTINGS).run(made)
     assert seen["surface"] == [0.25, 0.0] and seen["grain"] == [0.0, 0.5]
     assert seen["transfer"] == ["palette", "full"] and seen["prompts"] == [pair.prompt for pair in made.pairs]
     posed, draft, mask = pixels(made["posed"], "cpu"), pixels(made["draft"], "cpu"), made["posed_mask"][:, None] / 255
@@ -77,6 +77,7 @@ def test_the_refiner_is_given_what_the_category_transfers(batch, monkeypatch, re
     assert torch.equal(seen["reference"], lit if relight else posed)
     assert torch.equal(done["given"], as_pictures(lit if relight else posed))
     assert torch.equal(seen["draft_latents"], made["draft_latents"]) and seen["strength"] == 0.6
+    assert seen["looks"] == 2
     middle = done["target"][:, :, 26:38, 26:38]
     assert middle.max() == 0, "inside, the target is the refined picture"
 

@@ -108,14 +108,15 @@ def test_the_drawing_is_told_the_turn_and_the_depth_of_the_picture(batch, monkey
 
     family = SimpleNamespace(device="cpu", view_pipeline=pipeline, depth="estimator", dino=None, clip=None,
                              tokenizer=None, segmenter=None, domain=SimpleNamespace(patch_means=None))
-    monkeypatch.setattr("toffee_hf.perception.depth.estimate_depth", lambda model, x: (model, x))
+    monkeypatch.setattr("toffee_hf.perception.depth.depth_looks", lambda *asked: asked)
     monkeypatch.setattr("toffee_hf.perception.masks.subject_masks", lambda *_: torch.ones(2, 1, 64, 64))
     monkeypatch.setattr("toffee_hf.perception.similarity.subject_similarity", lambda *_: torch.ones(2))
     made = batch("pose", "style", **references(2))
-    view, mask, similarity = ALL._draw(family, made, [1.1, -0.4])
+    view, mask, similarity = replace(ALL, looks=3)._draw(family, made, [1.1, -0.4])
     assert seen["turn"] == [1.1, -0.4] and seen["prompts"] == ["a photo of a mug"] * 2
     assert torch.equal(seen["image"], pixels(made["reference"], "cpu"))
     assert seen["depth"][0] == "estimator" and torch.equal(seen["depth"][1], seen["image"])
+    assert (seen["depth"][2], seen["looks"]) == (3, 3)
     assert (seen["strength"], seen["num_inference_steps"]) == (ALL.strength, ALL.steps)
     assert view.max() == 0 and mask.min() == 255 and similarity.tolist() == [1, 1]
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from toffee_hf.perception.depth import control_picture, depth_of, estimate_depth
+from toffee_hf.perception.depth import LOOKS, control_picture, depth_looks, depth_of, estimate_depth
 
 
 def test_depth_has_the_size_of_its_picture(family, picture):
@@ -22,6 +22,23 @@ def test_pictures_are_seen_at_the_size_that_the_model_learnt_at(family, picture)
     assert learnt != 64 and seen == [learnt, learnt] and [x.shape[-1] for x in found] == [64, 96]
     near, of = torch.nn.functional.avg_pool2d(found[0], 16), torch.nn.functional.avg_pool2d(found[1], 24)
     assert (near - of).abs().max() < 0.2 * (near.max() - near.min()), "the same picture, hardly another depth"
+
+
+def test_looks_at_depth_are_of_the_picture_mirrored_and_moved(family, picture):
+    found = depth_looks(family.depth, picture, 3)
+    assert found.shape == (2, 3, 64, 64)
+    assert torch.equal(found[:, :1], estimate_depth(family.depth, picture))
+    assert torch.equal(found[:, 1:2], estimate_depth(family.depth, picture.flip(-1)).flip(-1))
+    assert not torch.equal(found[:, 2], found[:, 0])
+
+
+def test_each_look_at_depth_comes_back_to_its_place(family, picture, monkeypatch):
+    seen = []
+    monkeypatch.setattr("toffee_hf.perception.depth.estimate_depth", lambda model, x: seen.append(x) or x[:, :1] / 2)
+    found = depth_looks(family.depth, picture, len(LOOKS))
+    inside = found[..., 8:56, 8:56]
+    assert torch.equal(inside, (picture[:, :1] / 2).expand_as(found)[..., 8:56, 8:56])
+    assert len({x.flatten()[:400].sum().item() for x in seen}) == len(LOOKS), "each saw another picture"
 
 
 def test_depth_has_gradients_where_they_are_asked_for(family, picture):

@@ -1,0 +1,142 @@
+"""Looks at one picture whose mean is drawn: where each one sees what, and what the pipelines make of several."""
+
+import inspect
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from toffee_hf.pipelines import pipeline_toffee_refiner, pipeline_toffee_view
+from toffee_hf.pipelines.pipeline_toffee_view import LOOKS, looked_at, looked_back
+
+PROMPTS = ["a photo of a mug", "a photo of a car"]
+TWICE = ((1.0, 0.0, 0.0), (1.0, 0.0, 0.0))      # two looks that see the same
+SIDE = 8                                        # latent cells of pictures of 64 pixels
+
+
+def seeds(*numbers):
+    return [torch.Generator().manual_seed(n) for n in numbers]
+
+
+@pytest.fixture
+def smooth():
+    """(1, 3, 64, 64): nothing in it is finer than 8 pixels."""
+    coarse = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return F.interpolate(coarse, (64, 64), mode="bicubic").clamp(-1, 1)
+
+
+@pytest.fixture
+def view(family, picture, mask):
+    def run(**changes):
+        settings = {"prompt": PROMPTS, "image": picture, "mask": mask, "turn": [0.5, -0.5], "generator": seeds(1, 2),
+                    "output_type": "pt"}  # fmt: skip
+        return family.view_pipeline(**{**settings, **changes}).images
+
+    return run
+
+
+@pytest.fixture
+def refine(family, picture, mask):
+    def run(**changes):
+        settings = {"prompt": PROMPTS, "draft": picture, "draft_mask": mask, "reference": picture.flip(0),
+                    "reference_mask": mask, "num_inference_steps": 1, "generator": seeds(1, 2), "output_type": "pt"}
+        return family.refiner_pipeline(**{**settings, **changes}).images
+
+    return run
+
+
+@pytest.fixture(params=["view", "refine"])
+def draw(request):
+    """Either pipeline, with settings of its own."""
+    return request.getfixturevalue(request.param)
+
+
+def test_both_pipelines_look_alike():
+    for name in ("looked_at", "looked_back", "mean_look", "_resampled"):
+        one, other = (inspect.getsource(getattr(m, name)) for m in (pipeline_toffee_refiner, pipeline_toffee_view))
+        assert one == other
+    assert pipeline_toffee_refiner.LOOKS == LOOKS and LOOKS[0] == (1.0, 0.0, 0.0) and len(set(LOOKS)) == len(LOOKS)
+
+
+def test_the_first_look_is_the_picture_itself(smooth):
+    assert looked_at(smooth, LOOKS[0], SIDE) is smooth
+    found, within = looked_back(smooth, LOOKS[0], SIDE)
+    assert torch.equal(found, smooth) and within.min() == 1
+
+
+@pytest.mark.parametrize("cells", [(0.5, 0.0), (0.0, 0.5), (-0.5, 1.0)])
+def test_a_look_moves_by_parts_of_a_cell(smooth, cells):
+    right, down = (int(c * 64 // SIDE) for c in cells)
+    moved = looked_at(smooth, (1.0, *cells), SIDE)
+    assert (moved[..., 16:48, 16:48] - smooth[..., 16 + down:48 + down, 16 + right:48 + right]).abs().max() < 1e-5
+
+
+def test_a_larger_look_shows_the_middle_larger():
+    rows = torch.arange(64.0)[:, None].expand(1, 1, 64, 64)
+    shown = looked_at(rows, (1.25, 0.0, 0.0), SIDE)[0, 0, 8:56, 32]
+    assert torch.allclose(shown, 31.5 + (torch.arange(8.0, 56.0) - 31.5) / 1.25, atol=1e-4)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_what_a_look_shows_comes_back_to_its_place(smooth, look):
+    back, within = looked_back(looked_at(smooth, look, SIDE), look, SIDE)
+    assert within[..., 10:54, 10:54].min() > 0.999 and 0 <= within.min() <= within.max() <= 1.0001
+    assert (back - smooth).abs()[within.expand_as(back) > 0.999].max() < 0.03
+
+
+def test_beyond_its_frame_a_look_says_nothing(smooth):
+    _, within = looked_back(smooth, (1.5, 0.0, 0.0), SIDE)
+    assert within[..., 32, 32] == 1 and within[..., 0, :].max() == 0 and within[..., :, 0].max() == 0
+
+
+@pytest.mark.parametrize("pipeline", [pipeline_toffee_refiner, pipeline_toffee_view])
+def test_several_looks_are_their_mean(request, monkeypatch, pipeline):
+    draw = request.getfixturevalue("view" if pipeline is pipeline_toffee_view else "refine")
+    monkeypatch.setattr(pipeline, "LOOKS", TWICE)
+    noises = seeds(1, 2)
+    one, other = draw(generator=noises), draw(generator=noises)
+    assert (one - other).abs().max() > 1e-4
+    assert (draw(looks=2) - (one + other) / 2).abs().max() < 1e-5
+
+
+def test_one_look_is_the_default_and_others_change_the_picture(draw):
+    first, more = draw(), draw(looks=len(LOOKS))
+    assert torch.equal(first, draw(looks=1)) and not torch.equal(first, more)
+    assert torch.isfinite(more).all() and 0 <= more.min() <= more.max() <= 1
+    assert torch.equal(more, draw(looks=len(LOOKS)))
+
+
+def test_each_look_may_have_a_depth_of_its_own(monkeypatch, view):
+    monkeypatch.setattr(pipeline_toffee_view, "LOOKS", TWICE)
+    slope = torch.linspace(0.2, 0.8, 64).expand(2, 1, 64, 64)
+    noises = seeds(1, 2)
+    apart = [view(depth=depth, generator=noises) for depth in (slope, slope.flip(-1))]
+    assert (view(depth=torch.cat([slope, slope.flip(-1)], 1), looks=2) - sum(apart) / 2).abs().max() < 1e-5
+    noises = seeds(1, 2)
+    same = [view(depth=slope, generator=noises) for _ in range(2)]
+    assert (view(depth=slope, looks=2) - sum(same) / 2).abs().max() < 1e-5
+
+
+def test_a_placed_reference_moves_with_its_draft(family, refine, picture, monkeypatch):
+    seen = []
+    grid = family.refiner_pipeline.reference_grid
+    monkeypatch.setattr(type(family.refiner_pipeline), "reference_grid",
+                        lambda self, *given, **settings: seen.append(given) or grid(*given, **settings))
+    refine(looks=2, placed=True)
+    refine(looks=2)
+    for draft, _, reference, _, _ in seen[:2]:
+        look = LOOKS[0] if draft is picture else LOOKS[1]
+        assert torch.equal(draft, looked_at(picture, look, SIDE))
+        assert torch.equal(reference, looked_at(picture.flip(0), look, SIDE))
+    assert [torch.equal(reference, picture.flip(0)) for _, _, reference, _, _ in seen] == [True, False, True, True]
+
+
+@pytest.mark.parametrize("wrong", [{"looks": 0}, {"looks": len(LOOKS) + 1}, {"looks": 2, "output_type": "latent"}])
+def test_other_numbers_of_looks_are_refused(draw, wrong):
+    with pytest.raises(ValueError, match="looks must be in"):
+        draw(**wrong)
+
+
+def test_depth_is_one_estimate_or_one_a_look(view):
+    with pytest.raises(ValueError, match="one for each of 2 looks: 3"):
+        view(depth=torch.full((2, 3, 64, 64), 0.5), looks=2)
