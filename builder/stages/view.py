@@ -37,7 +37,7 @@ class View:
     min_similarity: float                   # Seg-DINO of the view to the picture it was made from
     strength: float = 0.9             # how far the picture is noised before the view is drawn
     steps: int = 1
-    surface: float = 0.2              # part of a view that shows the turned surface's own pixels
+    surface: float = 0.5              # part of a view's finest structure that is the turned surface's own
     looks: int = 1                    # whose mean is the view, each with an estimate of depth of its own
     name: str = "view"
     reads: frozenset[str] = frozenset({"reference", "reference_mask", "scores"})

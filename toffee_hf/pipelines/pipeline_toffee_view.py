@@ -32,6 +32,8 @@ LUMINANCE = (0.299, 0.587, 0.114)     # weights of red, green and blue
 DARKEST, RIDGE = 0.05, 0.02           # of a light's fit: added to the luminance, and to the normals' spread
 AXIS_BEHIND_EDGE = 0.05               # of the object's width: how far its axis lies behind its outline
 LOOKS = ((1.0, 0.0, 0.0), (1.1, -0.5, -0.5), (1.0, 0.5, 0.5), (1.1, 0.0, 0.0))      # see `looked_at`
+FINE_PX = 3                           # reach of the blur that finer structure is told from, in a picture of 128 pixels
+SHARPENED, SHARPENED_PX = 0.1, 6      # the mean of looks: by this part of what is finer than a blur of this reach
 
 
 def view_region(mask_B1HW: Tensor, side: int) -> Tensor:
@@ -308,6 +310,14 @@ def surroundings(image_B3HW: Tensor, gone_B1HW: Tensor) -> Tensor:
     return F.interpolate(fill, size=image_B3HW.shape[-1], mode="bilinear", align_corners=False)
 
 
+def blurred(x: Tensor, reach: int) -> Tensor:
+    """Three box blurs of 2 · (reach // 3) + 1 pixels: nearly a Gaussian."""
+    r = max(1, reach // 3)
+    for _ in range(3):
+        x = F.avg_pool2d(F.pad(x, (r, r, r, r), mode="replicate"), 2 * r + 1, 1)
+    return x
+
+
 def looked_at(x_BCHW: Tensor, look: Sequence[float], side: int) -> Tensor:
     """Pictures or masks as a look shows them: so many times as large, about a point that lies so many latent cells
     right of and below the middle. They are reflected at their borders; side: of the latents."""
@@ -377,21 +387,20 @@ class ToffeeViewPipeline(DiffusionPipeline):
     def __call__(self, prompt: str | Sequence[str], image: Tensor, mask: Tensor,
                  turn: Sequence[float] | Tensor | None = None, depth: Tensor | None = None, strength: float = 0.9,
                  num_inference_steps: int = 1, generator: torch.Generator | list[torch.Generator] | None = None,
-                 surface: float = 0.2, looks: int = 1, output_type: str = "pil", return_dict: bool = True
+                 surface: float = 0.5, looks: int = 1, output_type: str = "pil", return_dict: bool = True
                  ) -> ImagePipelineOutput | tuple[Any]:
         """New views of B objects.
 
         image: (B, 3, H, W) in [-1, 1]; mask: (B, 1, H, W) in [0, 1], the object; turn: radians about the vertical axis
         from the shown view to the wanted one, NaN or None to leave it open; depth: (B, 1, H, W) in [0, 1], of `image`,
         see `turned`, or (B, looks, H, W), an estimate for each look; without it nothing is turned in space, and the
-        denoiser goes by the patches alone; strength: how
-        far the known view is noised at the start, in (0, 1], and num_inference_steps: a View Generator may have learnt
-        one step from .9 alone; surface: part of what is drawn, in [0, 1], that gives way
-        to the sharper pixels of the turned surface, where there are any; looks: 1 to len(LOOKS), at pictures that are
-        moved by half a latent cell or a tenth larger, whose mean is the view (cycle spinning, Coifman and Donoho,
-        1995): errors that come of where the cells and patches lie fall out, for as many times the work; output_type:
-        pil, np, pt, or latent, which has nothing of these pixels and takes one look. Surroundings beyond the object's
-        reach stay as they are. Raises ValueError.
+        denoiser goes by the patches alone; strength: how far the known view is noised at the start, in (0, 1], and
+        num_inference_steps: a View Generator may have learnt one step from .9 alone; surface: part of the finest
+        structure that is drawn, in [0, 1], that gives way to the sharper one of the turned surface, where there is any;
+        looks: 1 to len(LOOKS), at pictures that are moved by half a latent cell or a tenth larger, whose mean is the
+        view (cycle spinning, Coifman and Donoho, 1995): errors that come of where the cells and patches lie fall out,
+        for as many times the work; output_type: pil, np, pt, or latent, which has nothing of these pixels and takes one
+        look. Surroundings beyond the object's reach stay as they are. Raises ValueError.
         """
         if not 0 < strength <= 1 or num_inference_steps < 1 or not 0 <= surface <= 1:
             raise ValueError("strength must be in (0, 1], num_inference_steps >= 1 and surface in [0, 1]: "
@@ -415,10 +424,14 @@ class ToffeeViewPipeline(DiffusionPipeline):
             if output_type != "latent":
                 decoded = self.vae.decode(found.to(image) / self.vae.config.scaling_factor, return_dict=False)[0]
                 picture, within = looked_back(decoded, look, side)
-                drawn.append((picture.lerp(moved, surface * inner(covered)), within))
+                coarse = blurred(moved - picture, FINE_PX * picture.shape[-1] // 128)
+                drawn.append((picture + surface * inner(covered) * (moved - picture - coarse), within))
         images: Any = found
         if drawn:
-            images = self.image_processor.postprocess(mean_look(drawn), output_type=output_type)
+            mean = mean_look(drawn)
+            if looks > 1:             # edges on which they do not agree are blurred by it
+                mean = mean + SHARPENED * (mean - blurred(mean, SHARPENED_PX * mean.shape[-1] // 128))
+            images = self.image_processor.postprocess(mean, output_type=output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 

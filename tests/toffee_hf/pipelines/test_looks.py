@@ -7,7 +7,14 @@ import torch
 import torch.nn.functional as F
 
 from toffee_hf.pipelines import pipeline_toffee_refiner, pipeline_toffee_view
-from toffee_hf.pipelines.pipeline_toffee_view import LOOKS, looked_at, looked_back
+from toffee_hf.pipelines.pipeline_toffee_view import (
+    LOOKS,
+    SHARPENED,
+    SHARPENED_PX,
+    blurred,
+    looked_at,
+    looked_back,
+)
 
 PROMPTS = ["a photo of a mug", "a photo of a car"]
 TWICE = ((1.0, 0.0, 0.0), (1.0, 0.0, 0.0))      # two looks that see the same
@@ -52,7 +59,7 @@ def draw(request):
 
 
 def test_both_pipelines_look_alike():
-    for name in ("looked_at", "looked_back", "mean_look", "_resampled"):
+    for name in ("blurred", "looked_at", "looked_back", "mean_look", "_resampled"):
         one, other = (inspect.getsource(getattr(m, name)) for m in (pipeline_toffee_refiner, pipeline_toffee_view))
         assert one == other
     assert pipeline_toffee_refiner.LOOKS == LOOKS and LOOKS[0] == (1.0, 0.0, 0.0) and len(set(LOOKS)) == len(LOOKS)
@@ -96,7 +103,17 @@ def test_several_looks_are_their_mean(request, monkeypatch, pipeline):
     noises = seeds(1, 2)
     one, other = draw(generator=noises), draw(generator=noises)
     assert (one - other).abs().max() > 1e-4
+    monkeypatch.setattr(pipeline_toffee_view, "SHARPENED", 0.0)
     assert (draw(looks=2) - (one + other) / 2).abs().max() < 1e-5
+
+
+def test_a_view_of_several_looks_is_sharpened(monkeypatch, view):
+    monkeypatch.setattr(pipeline_toffee_view, "LOOKS", TWICE)
+    noises = seeds(1, 2)
+    one, other = view(generator=noises), view(generator=noises)
+    mean, sharp = (one + other) / 2, view(looks=2)
+    expected = (mean + SHARPENED * (mean - blurred(mean, SHARPENED_PX // 2))).clamp(0, 1)
+    assert (sharp - expected).abs().max() < 1e-4 < (sharp - mean).abs().max()
 
 
 def test_one_look_is_the_default_and_others_change_the_picture(draw):
@@ -108,6 +125,7 @@ def test_one_look_is_the_default_and_others_change_the_picture(draw):
 
 def test_each_look_may_have_a_depth_of_its_own(monkeypatch, view):
     monkeypatch.setattr(pipeline_toffee_view, "LOOKS", TWICE)
+    monkeypatch.setattr(pipeline_toffee_view, "SHARPENED", 0.0)
     slope = torch.linspace(0.2, 0.8, 64).expand(2, 1, 64, 64)
     noises = seeds(1, 2)
     apart = [view(depth=depth, generator=noises) for depth in (slope, slope.flip(-1))]
