@@ -33,7 +33,7 @@ from toffee_hf.evaluation.ways import (
     views,
 )
 from toffee_hf.family import Family
-from toffee_hf.perception.depth import estimate_depth
+from toffee_hf.perception.depth import LOOKS, depth_looks, estimate_depth
 from toffee_hf.perception.masks import subject_masks
 from toffee_hf.toy.world import ToySubject
 
@@ -123,7 +123,7 @@ def _targets(family: Family, people: list[ToySubject]) -> Values:
         truth, draft = pictures(people, wish.shots), drafts(family, same, wish.prompts)
         for what, values in named(family, draft.x, wish, same.names).items():
             found[f"ControlNet, {kind} prompts: {what} right"] = values
-        depth = estimate_depth(family.depth, draft.x)
+        depth = depth_looks(family.depth, draft.x, len(LOOKS)).mean(1, keepdim=True)
         found[f"ControlNet, {kind} prompts: depth correlation in the mask"] = correlation(depth, same.depth, same.mask)
         for pose, reference in (("same pose", same), ("jittered", moved)):
             for way, x in _ways(family, draft, same, reference, wish):
