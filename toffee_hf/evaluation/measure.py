@@ -124,7 +124,8 @@ def _targets(family: Family, people: list[ToySubject]) -> Values:
         for what, values in named(family, draft.x, wish, same.names).items():
             found[f"ControlNet, {kind} prompts: {what} right"] = values
         depth = depth_looks(family.depth, draft.x, len(LOOKS)).mean(1, keepdim=True)
-        found[f"ControlNet, {kind} prompts: depth correlation in the mask"] = correlation(depth, same.depth, same.mask)
+        found[f"ControlNet, {kind} prompts: depth correlation in the mask, four looks"] = correlation(
+            depth, same.depth, same.mask)
         for pose, reference in (("same pose", same), ("jittered", moved)):
             for way, x in _ways(family, draft, same, reference, wish):
                 found |= _fidelity(family, f"{kind} prompts, {pose}: {way}", x, truth, wish)

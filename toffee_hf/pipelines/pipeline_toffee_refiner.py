@@ -211,10 +211,11 @@ def _resampled(x_BCHW: Tensor, step: float, centre: Sequence[float], beyond: str
     """What lies at centre + step · (x, y), cubic in pictures and linear in masks; beyond the border as told."""
     if step == 1 and not any(centre):
         return x_BCHW
-    affine = x_BCHW.new_tensor([[step, 0, centre[0]], [0, step, centre[1]]]).expand(len(x_BCHW), 2, 3)
-    grid = F.affine_grid(affine, list(x_BCHW.shape), align_corners=False)
-    mode = "bilinear" if x_BCHW.shape[1] == 1 else "bicubic"
-    return F.grid_sample(x_BCHW, grid, mode=mode, padding_mode=beyond, align_corners=False)
+    x = x_BCHW.float()                # places in a large picture are finer than half precision tells
+    affine = x.new_tensor([[step, 0, centre[0]], [0, step, centre[1]]]).expand(len(x), 2, 3)
+    grid = F.affine_grid(affine, list(x.shape), align_corners=False)
+    mode = "bilinear" if x.shape[1] == 1 else "bicubic"
+    return F.grid_sample(x, grid, mode=mode, padding_mode=beyond, align_corners=False).to(x_BCHW)
 
 
 class ToffeeRefinerPipeline(DiffusionPipeline):
@@ -297,8 +298,9 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
         strokes, dots and blocks of a style; looks: 1 to len(LOOKS), at pictures that are moved by half a latent cell
         or a tenth larger, whose mean is what is refined (cycle spinning, Coifman and Donoho, 1995): errors that come
         of where the cells and patches lie fall out, for as many times the work; draft_latents: (B, C, h, w), saves
-        encoding; output_type: pil, np, pt, or latent, which has nothing of surface and grain and takes one look. Raises
-        ValueError for a strength, a number of steps, a surface, a grain, looks or a transfer that is not among these.
+        encoding for the first look; output_type: pil, np, pt, or latent, which has nothing of surface and grain and
+        takes one look. Raises ValueError for a strength, a number of steps, a surface, a grain, looks or a transfer
+        that is not among these.
         """
         if not 0 < strength <= 1 or num_inference_steps < 1:
             raise ValueError("strength must be in (0, 1] and num_inference_steps >= 1, "
@@ -311,14 +313,15 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
         kinds = torch.tensor([TRANSFERS.index(name) for name in transfers], device=self._execution_device)
         text, refined = self._text(prompts, draft.shape[-1]), []
         side = draft.shape[-1] // self.image_processor.config.vae_scale_factor
-        for look in LOOKS[:looks]:
-            x, mask = looked_at(draft, look, side), looked_at(draft_mask, look, side)
-            given, given_mask = reference, reference_mask
-            if placed:
-                given, given_mask = looked_at(reference, look, side), looked_at(reference_mask, look, side)
+        shown = reference, reference_mask
+        for i, look in enumerate(LOOKS[:looks]):
+            if i == 1 and not placed:             # by the boxes of whole masks, which a look may cut off
+                lay = box_to_box(mask_box(draft_mask), mask_box(reference_mask))
+                shown = warp(reference, lay), warp(reference_mask, lay)
+            x, mask, given, given_mask = (looked_at(whole, look, side) for whole in (draft, draft_mask, *shown))
             grid = self.reference_grid(x, mask, given, given_mask, kinds, top_k=top_k, temperature=temperature,
-                                       threshold=threshold, nearness=nearness, cutout=cutout, placed=placed)
-            latents = self._latents(x) if draft_latents is None or look != LOOKS[0] else draft_latents
+                                       threshold=threshold, nearness=nearness, cutout=cutout, placed=placed or i > 0)
+            latents = self._latents(x) if draft_latents is None or i > 0 else draft_latents
             small = F.adaptive_avg_pool2d(mask, latents.shape[-1])
             keep = 1 - F.max_pool2d(small, 3, 1, 1).clamp(0, 1)
             found = self._denoise(latents, keep, text, small, grid, strength, num_inference_steps, generator)

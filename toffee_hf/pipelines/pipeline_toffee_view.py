@@ -343,10 +343,11 @@ def _resampled(x_BCHW: Tensor, step: float, centre: Sequence[float], beyond: str
     """What lies at centre + step · (x, y), cubic in pictures and linear in masks; beyond the border as told."""
     if step == 1 and not any(centre):
         return x_BCHW
-    affine = x_BCHW.new_tensor([[step, 0, centre[0]], [0, step, centre[1]]]).expand(len(x_BCHW), 2, 3)
-    grid = F.affine_grid(affine, list(x_BCHW.shape), align_corners=False)
-    mode = "bilinear" if x_BCHW.shape[1] == 1 else "bicubic"
-    return F.grid_sample(x_BCHW, grid, mode=mode, padding_mode=beyond, align_corners=False)
+    x = x_BCHW.float()                # places in a large picture are finer than half precision tells
+    affine = x.new_tensor([[step, 0, centre[0]], [0, step, centre[1]]]).expand(len(x), 2, 3)
+    grid = F.affine_grid(affine, list(x.shape), align_corners=False)
+    mode = "bilinear" if x.shape[1] == 1 else "bicubic"
+    return F.grid_sample(x, grid, mode=mode, padding_mode=beyond, align_corners=False).to(x_BCHW)
 
 
 class ToffeeViewPipeline(DiffusionPipeline):
