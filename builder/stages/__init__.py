@@ -8,10 +8,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from toffee_hf.errors import RecipeError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from builder.batch import Batch
+
+
+MOST_LOOKS = 4                        # that the pipelines and the estimate of depth know
+
+
+def checked_looks(stage: str, looks: int) -> None:
+    """RecipeError unless so many looks at a picture can be had."""
+    if not 1 <= looks <= MOST_LOOKS:
+        raise RecipeError(f"stage {stage}: looks must be in [1, {MOST_LOOKS}], got {looks}")
 
 
 def pixels(pictures_B3HW: Tensor, device: str) -> Tensor:

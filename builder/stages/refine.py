@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.batch import Batch
-from builder.stages import as_masks, as_pictures, pixels, plane
+from builder.stages import as_masks, as_pictures, checked_looks, pixels, plane
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +37,9 @@ class Refine:
     relight: bool = False                       # light the subject from the draft's side; depth on the camera's scale
     reads: frozenset[str] = frozenset({"posed", "posed_mask", "posed_depth", "draft", "draft_latents"})
     writes: frozenset[str] = frozenset({"given", "target", "mask", "source"})
+
+    def __post_init__(self) -> None:
+        checked_looks(self.name, self.looks)
 
     def run(self, batch: Batch) -> Batch:
         from toffee_hf.family import open_family

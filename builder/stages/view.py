@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from builder.batch import Batch
 from builder.plan import Pair
 from builder.seeds import seed_for
-from builder.stages import as_masks, as_pictures, pixels, plane, with_scores
+from builder.stages import as_masks, as_pictures, checked_looks, pixels, plane, with_scores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +42,9 @@ class View:
     name: str = "view"
     reads: frozenset[str] = frozenset({"reference", "reference_mask", "scores"})
     writes: frozenset[str] = frozenset({"posed", "posed_mask", "shown", "shown_mask", "scores"})
+
+    def __post_init__(self) -> None:
+        checked_looks(self.name, self.looks)
 
     def run(self, batch: Batch) -> Batch:
         import torch

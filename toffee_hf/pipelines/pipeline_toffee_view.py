@@ -401,7 +401,7 @@ class ToffeeViewPipeline(DiffusionPipeline):
         looks: 1 to len(LOOKS), at pictures that are moved by half a latent cell or a tenth larger, whose mean is the
         view (cycle spinning, Coifman and Donoho, 1995): errors that come of where the cells and patches lie fall out,
         for as many times the work; output_type: pil, np, pt, or latent, which has nothing of these pixels and takes one
-        look. Surroundings beyond the object's reach stay as they are. Raises ValueError.
+        look. Latents beyond the object's reach stay as they are. Raises ValueError.
         """
         if not 0 < strength <= 1 or num_inference_steps < 1 or not 0 <= surface <= 1:
             raise ValueError("strength must be in (0, 1], num_inference_steps >= 1 and surface in [0, 1]: "

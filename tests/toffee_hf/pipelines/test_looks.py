@@ -1,12 +1,14 @@
 """Looks at one picture whose mean is drawn: where each one sees what, and what the pipelines make of several."""
 
 import inspect
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from toffee_hf.pipelines import pipeline_toffee_refiner, pipeline_toffee_view
+from toffee_hf.pipelines.pipeline_toffee_refiner import box_to_box, mask_box, warp
 from toffee_hf.pipelines.pipeline_toffee_view import (
     LOOKS,
     SHARPENED,
@@ -14,6 +16,7 @@ from toffee_hf.pipelines.pipeline_toffee_view import (
     blurred,
     looked_at,
     looked_back,
+    mean_look,
 )
 
 PROMPTS = ["a photo of a mug", "a photo of a car"]
@@ -96,6 +99,49 @@ def test_beyond_its_frame_a_look_says_nothing(smooth):
     assert within[..., 32, 32] == 1 and within[..., 0, :].max() == 0 and within[..., :, 0].max() == 0
 
 
+def test_a_mean_is_of_the_looks_that_show_a_pixel():
+    one, other, there = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 1e3), torch.zeros(1, 1, 4, 4)
+    there[..., 2:] = 1
+    found = mean_look([(one, torch.ones(1, 1, 4, 4)), (other, there)])
+    assert found[..., :2].max() == 0 and found[..., 2:].min() == found.max() == 500
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_large_pictures_in_half_precision_come_back_to_their_places(smooth, kind):
+    large = F.interpolate(smooth, (512, 512), mode="bicubic").clamp(-1, 1)
+    for look in LOOKS:
+        back, within = looked_back(looked_at(large.to(kind), look, 64), look, 64)
+        assert back.dtype == within.dtype == kind and torch.isfinite(back).all()
+        assert (back.float() - large).abs()[(within > 0.99).expand_as(back)].max() < 0.02
+
+
+@pytest.fixture
+def exact(family, monkeypatch):
+    """The family's autoencoder loses nothing, and nobody draws: latents stay as they are given."""
+    monkeypatch.setattr(family.vae, "encode", lambda x: SimpleNamespace(
+        latent_dist=SimpleNamespace(mode=lambda: F.pixel_unshuffle(x, 64 // SIDE))))
+    monkeypatch.setattr(family.vae, "decode", lambda z, return_dict: (F.pixel_shuffle(z, 64 // SIDE),))
+    for pipeline in (pipeline_toffee_view.ToffeeViewPipeline, pipeline_toffee_refiner.ToffeeRefinerPipeline):
+        monkeypatch.setattr(pipeline, "_denoise", lambda self, latents, *rest: latents)
+    monkeypatch.setattr(pipeline_toffee_view, "SHARPENED", 0.0)
+
+
+@pytest.mark.usefixtures("exact")
+def test_what_each_look_draws_is_put_back_where_it_belongs(view, refine, smooth):
+    both = torch.cat([smooth, smooth.flip(-1)])
+    for found in (view(image=both, looks=len(LOOKS)), refine(draft=both, looks=len(LOOKS))):
+        assert (found * 2 - 1 - both).abs().max() < 0.05
+
+
+@pytest.mark.usefixtures("exact")
+def test_given_latents_are_the_first_looks(refine, smooth):
+    both = torch.cat([smooth, smooth.flip(-1)])
+    nothing = torch.zeros(2, 3 * 64, SIDE, SIDE)
+    assert (refine(draft=both, draft_latents=nothing) - 0.5).abs().max() < 1e-6
+    halved = refine(draft=both, draft_latents=nothing, looks=2) * 2 - 1
+    assert (halved - both / 2)[..., 10:54, 10:54].abs().max() < 0.05
+
+
 @pytest.mark.parametrize("pipeline", [pipeline_toffee_refiner, pipeline_toffee_view])
 def test_several_looks_are_their_mean(request, monkeypatch, pipeline):
     draw = request.getfixturevalue("view" if pipeline is pipeline_toffee_view else "refine")
@@ -135,18 +181,20 @@ def test_each_look_may_have_a_depth_of_its_own(monkeypatch, view):
     assert (view(depth=slope, looks=2) - sum(same) / 2).abs().max() < 1e-5
 
 
-def test_a_placed_reference_moves_with_its_draft(family, refine, picture, monkeypatch):
-    seen = []
-    grid = family.refiner_pipeline.reference_grid
+@pytest.mark.parametrize("placed", [True, False])
+def test_a_reference_is_laid_by_the_whole_masks_and_moves_with_its_draft(family, refine, picture, monkeypatch, placed):
+    where = torch.zeros(2, 1, 64, 64)
+    where[:, :, 20:64, 24:64] = 1                  # to the border, which the second look cuts off
+    own, seen, grid = where.flip(-2), [], family.refiner_pipeline.reference_grid
     monkeypatch.setattr(type(family.refiner_pipeline), "reference_grid",
-                        lambda self, *given, **settings: seen.append(given) or grid(*given, **settings))
-    refine(looks=2, placed=True)
-    refine(looks=2)
-    for draft, _, reference, _, _ in seen[:2]:
-        look = LOOKS[0] if draft is picture else LOOKS[1]
-        assert torch.equal(draft, looked_at(picture, look, SIDE))
-        assert torch.equal(reference, looked_at(picture.flip(0), look, SIDE))
-    assert [torch.equal(reference, picture.flip(0)) for _, _, reference, _, _ in seen] == [True, False, True, True]
+                        lambda self, *given, **settings: seen.append((given, settings)) or grid(*given, **settings))
+    refine(looks=2, draft_mask=where, reference_mask=own, placed=placed)
+    assert [settings["placed"] for _, settings in seen] == [placed, True]
+    assert torch.equal(seen[0][0][2], picture.flip(0)) and torch.equal(seen[0][0][3], own)
+    lay = box_to_box(mask_box(where), mask_box(own))
+    there = (picture.flip(0), own) if placed else (warp(picture.flip(0), lay), warp(own, lay))
+    for found, whole in zip(seen[1][0][:4], (picture, where, *there), strict=True):
+        assert torch.equal(found, looked_at(whole, LOOKS[1], SIDE))
 
 
 @pytest.mark.parametrize("wrong", [{"looks": 0}, {"looks": len(LOOKS) + 1}, {"looks": 2, "output_type": "latent"}])

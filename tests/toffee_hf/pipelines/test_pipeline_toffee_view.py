@@ -108,6 +108,8 @@ def test_the_turned_surface_is_laid_over_what_was_drawn(family, view, picture, c
     expected = drawn + other - blurred(other, FINE_PX)
     unclipped = deep & (drawn > 0.01) & (drawn < 0.99) & (expected > 0.01) & (expected < 0.99)
     assert unclipped.any() and (all_of_it - expected)[unclipped].abs().max() < 0.02
+    unclipped = (all_of_it > 0.01) & (all_of_it < 0.99) & (drawn > 0.01) & (drawn < 0.99)
+    assert (half - (drawn + all_of_it) / 2)[unclipped].abs().max() < 1e-3
     beyond = (covered == 0).expand_as(drawn)
     assert torch.equal(all_of_it[beyond], drawn[beyond]) and not torch.equal(half, drawn)
     assert torch.equal(view(surface=1.0, output_type="pt"), view(surface=0.0, output_type="pt")), "nothing has turned"
