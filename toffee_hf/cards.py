@@ -30,7 +30,9 @@ OWN_DATA = "toy:train"                # pictures that this repository draws itse
 FOREIGN = "The licence of the pictures it was trained on is not covered by this card."
 OF_A_FOLDER = "        # the folder of the base model"
 DEPTH = ("A depth map, `depth=` of `ToffeeViewPipeline`, lets what is visible be turned in space first, and lit as it "
-         "faces then, about an axis that `axis` finds, where the repository has one, or else the outline tells.")
+         "faces then, about an axis that `axis` finds, where the repository has one, or else the outline tells. With "
+         "`looks=4` a view is the mean of four, each by an estimate of its own where `depth` is (1, 4, H, W): *view* "
+         "below, and *view by one look* is the default.")
 SETTINGS = {
     "batch_size": "batch of each process", "learning_rate": "learning rate", "size_px": "side of the pictures, px",
     "lora_rank": "LoRA rank (0: every weight)", "precision": "precision", "ema": "moving average of the weights",
