@@ -65,8 +65,8 @@ def box_to_box(output_B4: Tensor, source_B4: Tensor) -> Tensor:
 
 def warp(x_BCHW: Tensor, affine_B23: Tensor) -> Tensor:
     """Sample x where `affine` sends the output's coordinates; zero outside."""
-    grid = F.affine_grid(affine_B23, list(x_BCHW.shape), align_corners=False)
-    return F.grid_sample(x_BCHW, grid, align_corners=False)
+    grid = F.affine_grid(affine_B23.float(), list(x_BCHW.shape), align_corners=False)
+    return F.grid_sample(x_BCHW.float(), grid, align_corners=False).to(x_BCHW)
 
 
 def blurred(x: Tensor, reach: int) -> Tensor:
@@ -326,7 +326,7 @@ class ToffeeRefinerPipeline(DiffusionPipeline):
             keep = 1 - F.max_pool2d(small, 3, 1, 1).clamp(0, 1)
             found = self._denoise(latents, keep, text, small, grid, strength, num_inference_steps, generator)
             if output_type != "latent":
-                decoded = self.vae.decode(found / self.vae.config.scaling_factor, return_dict=False)[0]
+                decoded = self.vae.decode(found.to(x) / self.vae.config.scaling_factor, return_dict=False)[0]
                 refined.append(looked_back(decoded, look, side))
         images: Any = found
         if refined:

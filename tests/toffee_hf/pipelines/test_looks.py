@@ -1,5 +1,6 @@
 """Looks at one picture whose mean is drawn: where each one sees what, and what the pipelines make of several."""
 
+import copy
 import inspect
 from types import SimpleNamespace
 
@@ -206,3 +207,19 @@ def test_other_numbers_of_looks_are_refused(draw, wrong):
 def test_depth_is_one_estimate_or_one_a_look(view):
     with pytest.raises(ValueError, match="one for each of 2 looks: 3"):
         view(depth=torch.full((2, 3, 64, 64), 0.5), looks=2)
+
+
+@pytest.mark.parametrize("name", ["refiner_pipeline", "view_pipeline"])
+@pytest.mark.parametrize("looks", [1, 2])
+def test_a_pipeline_in_half_precision_draws_what_it_draws_in_full(family, name, looks, picture, mask):
+    whole = getattr(family, name)
+    half = type(whole)(**{part: copy.deepcopy(model) for part, model in whole.components.items()}).to(torch.bfloat16)
+    half.set_progress_bar_config(disable=True)
+
+    def drawn(pipeline, kind):
+        x, inside = picture.to(kind), mask.to(kind)
+        given = (x.flip(0), inside) if name == "refiner_pipeline" else ([0.5, -0.5],)
+        return pipeline(PROMPTS, x, inside, *given, num_inference_steps=1, looks=looks, output_type="pt",
+                        generator=seeds(1, 2)).images.float()
+
+    assert (drawn(half, torch.bfloat16) - drawn(whole, torch.float32)).abs().mean() < 0.02
