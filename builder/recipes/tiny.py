@@ -15,6 +15,7 @@ from builder.stages.score import Score, TargetMask
 from builder.stages.subject import Decode, InDomain, SubjectMask
 from builder.stages.view import View
 from toffee_hf.family import TINY
+from toffee_hf.pipelines.drafting import Steering
 
 SIZE_PX = 128
 
@@ -31,7 +32,8 @@ def tiny() -> Recipe:
             SubjectMask(family="tiny"),
             View(family="tiny", pose_category="pose", turns=TURNS, share=0.5, widest_turn=0.9, min_similarity=0.86,
                  looks=4),
-            Draft(family="tiny", steps=12, guidance=2.3, control=1.4),
+            Draft(family="tiny", steps=12, steering=Steering(guidance=2.3, guidance_end=0.4, control=2.0),
+                  steerings=(("style", Steering(guidance=4.0, guidance_end=0.6, control=1.6)),)),
             Refine(family="tiny", transfers=(("background", "full"), ("style", "full"), ("pose", "full"),
                                            ("colour", "pattern"), ("texture", "palette")),
                    strength=0.8, steps=1, top_k=4, temperature=0.05, threshold=-1.0, nearness=1.0, margin_px=5,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from builder.batch import Batch
 from builder.stages import as_pictures, pixels, plane
+from toffee_hf.pipelines.drafting import Steering, draft_latents
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -14,8 +15,8 @@ class Draft:
 
     family: str
     steps: int
-    guidance: float
-    control: float = 1.0              # conditioning scale of the ControlNet
+    steering: Steering                # of the categories that `steerings` does not name
+    steerings: tuple[tuple[str, Steering], ...] = ()
     name: str = "draft"
     reads: frozenset[str] = frozenset({"posed", "posed_mask"})
     writes: frozenset[str] = frozenset({"draft", "draft_latents", "posed_depth"})
@@ -26,14 +27,12 @@ class Draft:
         from toffee_hf.family import open_family
         from toffee_hf.perception.depth import control_picture, estimate_depth
 
-        family = open_family(self.family)
+        family, steerings = open_family(self.family), dict(self.steerings)
         depth = estimate_depth(family.depth, pixels(batch["posed"], family.device))
         picture = control_picture(depth, plane(batch["posed_mask"], family.device))
-        latents = family.draft_pipeline(
-            [pair.prompt for pair in batch.pairs], picture, num_inference_steps=self.steps,
-            guidance_scale=self.guidance, controlnet_conditioning_scale=self.control,
-            generator=batch.generators(self.name), output_type="latent",
-            height=picture.shape[-2], width=picture.shape[-1]).images
+        latents = draft_latents(
+            family.draft_pipeline, [pair.prompt for pair in batch.pairs], picture, batch.generators(self.name),
+            self.steps, [steerings.get(pair.category, self.steering) for pair in batch.pairs])
         with torch.no_grad():
             drawn = family.vae.decode(latents / family.vae.config.scaling_factor, return_dict=False)[0]
         return batch.with_columns(draft=as_pictures(drawn), draft_latents=latents, posed_depth=depth)

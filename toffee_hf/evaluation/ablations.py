@@ -130,7 +130,7 @@ def measure_part(family: Family, part: Part) -> list[Values]:
     found: list[Values] = [{} for _ in part.changes]
     for kind in ("photo", "style"):
         wish = asked(people, kind)
-        truth, draft = pictures(wish.become, wish.shots), drafts(family, same, wish.prompts)
+        truth, draft = pictures(wish.become, wish.shots), drafts(family, same, wish.prompts, wish.styles)
         for change, values in zip(part.changes, found, strict=True):
             with _with_refiner(family, change.refiner):
                 x, y = (refined(family, draft, same, reference, wish.prompts, **change.settings)

@@ -58,7 +58,7 @@ def dreambooth(family: Family, reference: Pictures, posed: Pictures, prompts: li
     words = [prompt.replace(reference.names[0], f"{TOKEN} {reference.names[0]}", 1) for prompt in prompts]
     for steps, spent_s, unet in _checkpoints(family, reference, tuning, seed):
         started = time.process_time()
-        x = _with_unet(family, unet, posed, words)
+        x = _with_unet(family, unet, posed, words, [shot.style for shot in truth.shots])
         near = psnr_inside(x, truth.x, truth.mask).mean().item()
         found.append((near, Tuned(x, steps, spent_s, time.process_time() - started)))
     best, last = max(found, key=lambda one: one[0]), found[-1][1]
@@ -103,11 +103,11 @@ def _velocity_loss(unet: Any, z_BCHW: Tensor, text: Tensor, alphas: Tensor, gene
 
 
 @torch.no_grad()
-def _with_unet(family: Family, unet: Any, posed: Pictures, prompts: list[str]) -> Tensor:
+def _with_unet(family: Family, unet: Any, posed: Pictures, prompts: list[str], styles: list[str]) -> Tensor:
     """The draft pipeline's pictures with another UNet in it."""
     pipeline, original = family.draft_pipeline, family.unet
     pipeline.unet = unet
     try:
-        return drafts(family, posed, prompts).x
+        return drafts(family, posed, prompts, styles).x
     finally:
         pipeline.unet = original

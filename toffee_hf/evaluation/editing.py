@@ -125,7 +125,7 @@ def _ways(family: Family, task: Task, part: Part) -> dict[str, Values]:
     judge = Judge(family, task)
     found: dict[str, Values] = {}
     if part.rivals:
-        draft = drafts(family, task.posed, task.wish.prompts)
+        draft = drafts(family, task.posed, task.wish.prompts, task.wish.styles)
         plain = text_to_image(family, task.wish.prompts, [s.index for s in task.reference.subjects])
         paste, laid = (pasted(below, task.posed, task.reference)
                        for below in (draft, Drafts(task.source, draft.latents)))

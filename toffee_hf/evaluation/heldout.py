@@ -43,6 +43,10 @@ class Asked:
     shots: list[Shot]
     become: list[ToySubject]
 
+    @property
+    def styles(self) -> list[str]:
+        return [shot.style for shot in self.shots]
+
     def and_also(self, other: Asked) -> Asked:
         """Both, one after the other."""
         return Asked(self.prompts + other.prompts, self.shots + other.shots, self.become + other.become)

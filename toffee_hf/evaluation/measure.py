@@ -120,7 +120,7 @@ def _targets(family: Family, people: list[ToySubject]) -> Values:
     same, moved = references(people), jittered(people)
     for kind in ("photo", "style"):
         wish = asked(people, kind)
-        truth, draft = pictures(people, wish.shots), drafts(family, same, wish.prompts)
+        truth, draft = pictures(people, wish.shots), drafts(family, same, wish.prompts, wish.styles)
         for what, values in named(family, draft.x, wish, same.names).items():
             found[f"ControlNet, {kind} prompts: {what} right"] = values
         depth = depth_looks(family.depth, draft.x, len(LOOKS)).mean(1, keepdim=True)

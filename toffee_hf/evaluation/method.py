@@ -115,7 +115,7 @@ def compare(family: Family, part: Part) -> list[Compared]:
 def warm(family: Family) -> None:
     """Load the models and draw one picture, so that no way's seconds hold that."""
     shown = references(subjects("held-out", 0, 1))
-    draft = drafts(family, shown, ["a photo"])
+    draft = drafts(family, shown, ["a photo"], ["photo"])
     refined(family, draft, shown, shown, ["a photo"])
     views(family, shown, [VIEW_TURN])
     subject_masks(family.segmenter, family.clip, family.tokenizer, shown.x, shown.names)
@@ -127,7 +127,7 @@ def _targets(family: Family, people: list[ToySubject], kind: str) -> list[Compar
     if not able:
         return []
     task = task_of(family, able, kind)
-    draft, draft_s = _timed(lambda: drafts(family, task.posed, task.wish.prompts))
+    draft, draft_s = _timed(lambda: drafts(family, task.posed, task.wish.prompts, task.wish.styles))
     tasks = [task]
     if kind == "photo":
         moved = jittered(able)
@@ -244,7 +244,7 @@ def _tuned(family: Family, person: ToySubject, tuning: Tuning) -> Compared:
     tuned = dreambooth(family, same, same, wish.prompts, task.truth, tuning)
 
     def made() -> Iterator[Made]:
-        draft, draft_s = _timed(lambda: drafts(family, same, wish.prompts))
+        draft, draft_s = _timed(lambda: drafts(family, same, wish.prompts, wish.styles))
         yield Made(DREAMBOOTH, tuned.x, (tuned.tuning_s + tuned.sampling_s) / len(wish.prompts))
         yield from ways(family, task, draft, draft_s)
 

@@ -137,7 +137,7 @@ def _text_to_image(family: Family, people: list[ToySubject]) -> list[Tensor]:
 def _method(family: Family, people: list[ToySubject], kind: str) -> list[Tensor]:
     """Reference, draft, reference pasted, refined, refined from a jittered reference that was turned, truth."""
     same, wish = references(people), asked(people, kind)
-    draft = drafts(family, same, wish.prompts)
+    draft = drafts(family, same, wish.prompts, wish.styles)
     return [same.x, draft.x, pasted(draft, same, same),
             *(refined(family, draft, same, reference, wish.prompts, placed=placed, **as_built(wish))
               for reference, placed in ((same, False), (posed_as(family, same, jittered(people)), True))),

@@ -14,10 +14,13 @@ from toffee_hf.family import Family
 from toffee_hf.perception.depth import control_picture, depth_looks, estimate_depth
 from toffee_hf.perception.light import Surface, lit_like
 from toffee_hf.perception.pose import posed_like
+from toffee_hf.pipelines.drafting import Steering, draft_latents
 from toffee_hf.pipelines.pipeline_toffee_refiner import laid
 from toffee_hf.pipelines.pipeline_toffee_view import axes_of
 
-DRAFT_STEPS, DRAFT_GUIDANCE, DRAFT_CONTROL = 12, 2.3, 1.4       # as in the recipe
+DRAFT_STEPS = 12                      # as in the recipe, like what follows
+DRAFT = Steering(guidance=2.3, guidance_end=0.4, control=2.0)
+STYLED_DRAFT = Steering(guidance=4.0, guidance_end=0.6, control=1.6)      # of prompts that name a style
 BY_TEXT = {"num_inference_steps": DRAFT_STEPS, "guidance_scale": 5.0, "guidance_rescale": 0.7}     # docs/log.md
 REFINE = {"strength": 0.8, "num_inference_steps": 1}
 SURFACE, GRAIN = 0.5, 0.5             # of photographs and of other styles, as in the recipe
@@ -51,14 +54,17 @@ def text_to_image(family: Family, prompts: Sequence[str], seeds: Sequence[int]) 
     return found * 2 - 1
 
 
-def drafts(family: Family, posed: Pictures, prompts: list[str], seeds: Sequence[int] | None = None) -> Drafts:
-    """Text to image under the depth of `posed`; without seeds each subject has its own."""
+def steered(styles: Sequence[str]) -> list[Steering]:
+    """How the recipe has prompts of these styles drawn."""
+    return [DRAFT if style == "photo" else STYLED_DRAFT for style in styles]
+
+
+def drafts(family: Family, posed: Pictures, prompts: list[str], styles: Sequence[str],
+           seeds: Sequence[int] | None = None) -> Drafts:
+    """Text to image under the depth of `posed`, by prompts of these styles; without seeds each subject has its own."""
     picture = control_picture(posed.depth, posed.mask)
     each = generators(posed) if seeds is None else [torch.Generator().manual_seed(s) for s in seeds]
-    latents = family.draft_pipeline(
-        prompts, picture, num_inference_steps=DRAFT_STEPS, guidance_scale=DRAFT_GUIDANCE,
-        controlnet_conditioning_scale=DRAFT_CONTROL, generator=each,
-        output_type="latent", height=picture.shape[-2], width=picture.shape[-1]).images
+    latents = draft_latents(family.draft_pipeline, prompts, picture, each, DRAFT_STEPS, steered(styles))
     return Drafts(family.vae.pictures(latents).clamp(-1, 1), latents)
 
 
@@ -100,8 +106,8 @@ def as_built(wish: Asked, transfer: str = "full") -> dict[str, Any]:
     pixels, and of other styles a part of the draft's grain."""
     whole = transfer == "full"
     return {"relight": True, "transfer": transfer, "looks": LOOKS,
-            "surface": [SURFACE if whole and shot.style == "photo" else 0.0 for shot in wish.shots],
-            "grain": [0.0 if shot.style == "photo" else GRAIN for shot in wish.shots]}
+            "surface": [SURFACE if whole and style == "photo" else 0.0 for style in wish.styles],
+            "grain": [0.0 if style == "photo" else GRAIN for style in wish.styles]}
 
 
 def views(family: Family, shown: Pictures, turns: list[float], *, in_space: bool = True, looks: int = VIEW_LOOKS,

@@ -20,13 +20,14 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer, Dinov2Model
 
-from toffee_hf.evaluation.ways import DRAFT_CONTROL, DRAFT_GUIDANCE, DRAFT_STEPS
+from toffee_hf.evaluation.ways import DRAFT_STEPS, steered
 from toffee_hf.models.toffee_refiner_unet import ToffeeRefinerUNet
 from toffee_hf.models.toffee_view_unet import ToffeeViewUNet
 from toffee_hf.perception.depth import control_picture, depth_of
+from toffee_hf.pipelines.drafting import draft_latents
 from toffee_hf.training.ahead import Ahead, Drawn
 from toffee_hf.training.loop import Schedule, fit
-from toffee_hf.training.pool import SHOTS, SIZE_PX, Pool
+from toffee_hf.training.pool import SHOTS, Pool
 from toffee_hf.training.refiner_examples import RefinerExample, refiner_examples
 from toffee_hf.training.view_examples import ViewExample, view_examples
 
@@ -235,11 +236,10 @@ def draw_drafts(pool: Pool, pipeline: StableDiffusionControlNetPipeline, count: 
     latents = []
     for index in tqdm(rows.split(batch_size), desc="drafts", disable=None):
         picture = control_picture(pool.planes("depth", index), pool.planes("mask", index))
-        latents.append(pipeline(
-            [pool.caption(i, choice) for i in index.tolist()], picture, num_inference_steps=DRAFT_STEPS,
-            guidance_scale=DRAFT_GUIDANCE, controlnet_conditioning_scale=DRAFT_CONTROL,
-            generator=[torch.Generator().manual_seed(i) for i in index.tolist()], output_type="latent",
-            height=SIZE_PX, width=SIZE_PX).images.half().cpu())
+        prompts = [pool.caption(i, choice) for i in index.tolist()]
+        generators = [torch.Generator().manual_seed(i) for i in index.tolist()]
+        steering = steered([pool.shots[i].style for i in index.tolist()])
+        latents.append(draft_latents(pipeline, prompts, picture, generators, DRAFT_STEPS, steering).half().cpu())
     for name, values in (("draft_latents", torch.cat(latents).numpy()), ("draft_rows", rows.numpy())):
         part = pool.folder / f"{name}.part"
         with part.open("wb") as file:

@@ -25,7 +25,8 @@ def stages():
 
 def test_the_method_is_measured_with_the_recipes_settings(stages):
     draft, refine = stages["draft"], stages["refine"]
-    assert (draft.steps, draft.guidance, draft.control) == (ways.DRAFT_STEPS, ways.DRAFT_GUIDANCE, ways.DRAFT_CONTROL)
+    assert (draft.steps, draft.steering, dict(draft.steerings)) == (
+        ways.DRAFT_STEPS, ways.DRAFT, {"style": ways.STYLED_DRAFT})
     assert {"strength": refine.strength, "num_inference_steps": refine.steps} == ways.REFINE
     assert refine.looks == ways.LOOKS and set(dict(refine.surfaces).values()) == {ways.SURFACE}
     assert dict(refine.grains) == {"style": ways.GRAIN} and stages["view"].looks == ways.VIEW_LOOKS

@@ -1,5 +1,6 @@
 """Stages 3, 4 and 6: what is outside the mask is the source's in every pixel, the seam lies inside."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from builder.stages.draft import Draft
 from builder.stages.refine import Refine, edit_mask
 from tests.builder.stages.conftest import box, noise
 from toffee_hf.perception.light import Surface, lit_like
+from toffee_hf.pipelines.drafting import Steering
 
 SETTINGS = {"transfers": (("style", "full"), ("colour", "pattern"), ("texture", "palette")), "strength": 0.6,
             "steps": 2, "top_k": 4, "temperature": 0.05, "threshold": -1.0, "nearness": 1.0, "margin_px": 5,
@@ -89,7 +91,8 @@ def test_a_category_without_a_transfer_is_a_fault(family, batch):
 
 def test_a_draft_follows_its_pair_and_not_its_neighbours(family, batch):
     made = batch("style", "colour", posed=noise(2), posed_mask=box(2))
-    stage = Draft(family=family, steps=2, guidance=3.0)
+    stage = Draft(family=family, steps=2, steering=Steering(guidance=3.0),
+                  steerings=(("style", Steering(guidance=4.0, guidance_end=0.5)),))
     done = stage.run(made)
     assert done["draft"].shape == (2, 3, 64, 64) and done["draft"].dtype == torch.uint8
     assert done["draft_latents"].shape == (2, 4, 8, 8) and done["posed_depth"].shape == (2, 1, 64, 64)
@@ -97,3 +100,11 @@ def test_a_draft_follows_its_pair_and_not_its_neighbours(family, batch):
     alone = stage.run(made.select([1]))
     assert (alone["draft_latents"][0] - done["draft_latents"][1]).abs().max() < 1e-3
     assert torch.equal(stage.run(made)["draft"], done["draft"])
+
+
+def test_each_category_is_steered_in_its_own_way(family, batch):
+    made = batch("style", "colour", posed=noise(2), posed_mask=box(2))
+    plain = Draft(family=family, steps=2, steering=Steering(guidance=3.0))
+    other = replace(plain, steerings=(("style", Steering(guidance=3.0, control=0.2)),))
+    plain, other = plain.run(made)["draft_latents"], other.run(made)["draft_latents"]
+    assert not torch.allclose(plain[0], other[0], atol=1e-2) and torch.allclose(plain[1], other[1], atol=1e-3)

@@ -96,7 +96,7 @@ def test_the_shipped_refiner_beats_its_draft():
     people = [toy_subject("held-out", i) for i in (2, 8)]
     shown = references(people)
     prompts = ["a photo of a vase on the beach", "a photo of a rocket in a meadow"]
-    draft = ways.drafts(family, shown, prompts)
+    draft = ways.drafts(family, shown, prompts, ["photo", "photo"])
     near = [psnr_inside(x, shown.x, shown.mask).mean().item()
             for x in (draft.x, ways.refined(family, draft, shown, shown, prompts))]
     assert near[1] > near[0] + 2, near

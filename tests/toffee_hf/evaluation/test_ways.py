@@ -21,6 +21,7 @@ from toffee_hf.toy.world import ToySubject
 
 pytestmark = pytest.mark.usefixtures("few_steps")
 PROMPTS = ["a mug on the moon", "a pencil sketch of a teapot in the snow"]
+STYLES = ["photo", "sketch"]
 
 
 @pytest.fixture
@@ -84,13 +85,13 @@ def test_text_to_image_does_not_depend_on_its_batch(family):
 
 @torch.no_grad()
 def test_drafts_follow_depth_and_do_not_depend_on_their_batch(family, shown):
-    found = drafts(family, shown, PROMPTS)
+    found = drafts(family, shown, PROMPTS, STYLES)
     assert found.latents.shape == (2, 4, 8, 8)
     assert torch.equal(found.x, family.vae.pictures(found.latents).clamp(-1, 1))
-    assert (drafts(family, only(shown, 1), PROMPTS[1:]).latents - found.latents[1:]).abs().max() < 1e-3
+    assert (drafts(family, only(shown, 1), PROMPTS[1:], STYLES[1:]).latents - found.latents[1:]).abs().max() < 1e-3
     moved = Pictures(shown.subjects, shown.shots, shown.x, shown.mask, shown.depth.flip(-1))
-    assert torch.equal(drafts(family, shown, PROMPTS).latents, found.latents)
-    assert (drafts(family, moved, PROMPTS).latents - found.latents).abs().max() > 5e-5
+    assert torch.equal(drafts(family, shown, PROMPTS, STYLES).latents, found.latents)
+    assert (drafts(family, moved, PROMPTS, STYLES).latents - found.latents).abs().max() > 5e-5
 
 
 @torch.no_grad()

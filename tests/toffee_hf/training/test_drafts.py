@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from toffee_hf.evaluation.ways import DRAFT, STYLED_DRAFT
 from toffee_hf.training import diffusion, tiny
 from toffee_hf.training.diffusion import draw_drafts
 from toffee_hf.training.loop import CPU, Schedule
@@ -67,9 +68,14 @@ def test_no_more_rows_are_drawn_than_there_are(copied):
 
     draw_drafts(copied, Pipeline(), 99, 0)
     assert np.load(copied.folder / "draft_rows.npy").tolist() == list(range(12))
-    ((words, picture, settings),) = asked
-    assert all(copied.people[i // 4].class_name in line for i, line in enumerate(words))
-    assert picture.shape == (12, 3, 128, 128) and (settings["height"], settings["width"]) == (128, 128)
+    styles = [shot.style for shot in copied.shots[:12]]
+    rows = {scale: [i for i, style in enumerate(styles) if (style == "photo") == (scale == DRAFT.control)]
+            for scale in (DRAFT.control, STYLED_DRAFT.control)}
+    assert all(rows.values()) and len(asked) == 2
+    for words, picture, settings in asked:
+        drawn = rows[settings["controlnet_conditioning_scale"]]
+        assert all(copied.people[i // 4].class_name in line for i, line in zip(drawn, words, strict=True))
+        assert picture.shape == (len(drawn), 3, 128, 128) and (settings["height"], settings["width"]) == (128, 128)
 
 
 def test_the_controlnet_that_is_seen_as_told_takes_its_place(monkeypatch, family, toys, tmp_path):

@@ -157,7 +157,7 @@ def baselines(family: Family) -> dict[str, Drawer]:
     @torch.no_grad()
     def paste(jobs: Sequence[Job]) -> Sequence[Image.Image]:
         posed = references([_person(job) for job in jobs])
-        draft = drafts(family, posed, [job.prompt for job in jobs], [job.seed for job in jobs])
+        draft = drafts(family, posed, [job.prompt for job in jobs], wish_of(jobs).styles, [job.seed for job in jobs])
         return _pictures(pasted(draft, posed, posed))
 
     def real(jobs: Sequence[Job]) -> Sequence[Image.Image]:
