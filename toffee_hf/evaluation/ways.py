@@ -19,8 +19,8 @@ from toffee_hf.pipelines.pipeline_toffee_refiner import laid
 from toffee_hf.pipelines.pipeline_toffee_view import axes_of
 
 DRAFT_STEPS = 12                      # as in the recipe, like what follows
-DRAFT = Steering(guidance=2.3, guidance_end=0.4, control=2.0)
-STYLED_DRAFT = Steering(guidance=4.0, guidance_end=0.6, control=1.6)      # of prompts that name a style
+DRAFT = Steering(guidance=3.2, guidance_end=0.75, control=2.0)
+STYLED_DRAFT = Steering(guidance=2.3, control=1.4)      # of prompts that name a style
 BY_TEXT = {"num_inference_steps": DRAFT_STEPS, "guidance_scale": 5.0, "guidance_rescale": 0.7}     # docs/log.md
 REFINE = {"strength": 0.8, "num_inference_steps": 1}
 SURFACE, GRAIN = 0.5, 0.5             # of photographs and of other styles, as in the recipe
