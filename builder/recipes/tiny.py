@@ -14,8 +14,8 @@ from builder.stages.refine import Refine
 from builder.stages.score import Score, TargetMask
 from builder.stages.subject import Decode, InDomain, SubjectMask
 from builder.stages.view import View
+from toffee_hf.drafting import Steering
 from toffee_hf.family import TINY
-from toffee_hf.pipelines.drafting import Steering
 
 SIZE_PX = 128
 

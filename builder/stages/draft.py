@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from builder.batch import Batch
 from builder.stages import as_pictures, pixels, plane
-from toffee_hf.pipelines.drafting import Steering, draft_latents
+from toffee_hf.drafting import Steering, draft_latents
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

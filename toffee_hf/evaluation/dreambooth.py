@@ -58,7 +58,7 @@ def dreambooth(family: Family, reference: Pictures, posed: Pictures, prompts: li
     words = [prompt.replace(reference.names[0], f"{TOKEN} {reference.names[0]}", 1) for prompt in prompts]
     for steps, spent_s, unet in _checkpoints(family, reference, tuning, seed):
         started = time.process_time()
-        x = _with_unet(family, unet, posed, words, [shot.style for shot in truth.shots])
+        x = _with_unet(family, unet, posed, words, truth.styles)
         near = psnr_inside(x, truth.x, truth.mask).mean().item()
         found.append((near, Tuned(x, steps, spent_s, time.process_time() - started)))
     best, last = max(found, key=lambda one: one[0]), found[-1][1]

@@ -34,6 +34,10 @@ class Pictures:
     def names(self) -> list[str]:
         return [subject.class_name for subject in self.subjects]
 
+    @property
+    def styles(self) -> list[str]:
+        return [shot.style for shot in self.shots]
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:

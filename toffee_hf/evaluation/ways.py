@@ -9,18 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from toffee_hf.drafting import Steering, draft_latents
 from toffee_hf.evaluation.heldout import Asked, Pictures
 from toffee_hf.family import Family
 from toffee_hf.perception.depth import control_picture, depth_looks, estimate_depth
 from toffee_hf.perception.light import Surface, lit_like
 from toffee_hf.perception.pose import posed_like
-from toffee_hf.pipelines.drafting import Steering, draft_latents
 from toffee_hf.pipelines.pipeline_toffee_refiner import laid
 from toffee_hf.pipelines.pipeline_toffee_view import axes_of
 
-DRAFT_STEPS = 12                      # as in the recipe, like what follows
-DRAFT = Steering(guidance=3.2, guidance_end=0.75, control=2.0)
-STYLED_DRAFT = Steering(guidance=2.3, control=1.4)      # of prompts that name a style
+DRAFT_STEPS = 12                      # as in the recipe
+DRAFT = Steering(guidance=3.2, guidance_end=0.75, control=2.0)      # of photographs, as in the recipe
+STYLED_DRAFT = Steering(guidance=2.3, control=1.4)      # of other styles, as in the recipe
 BY_TEXT = {"num_inference_steps": DRAFT_STEPS, "guidance_scale": 5.0, "guidance_rescale": 0.7}     # docs/log.md
 REFINE = {"strength": 0.8, "num_inference_steps": 1}
 SURFACE, GRAIN = 0.5, 0.5             # of photographs and of other styles, as in the recipe

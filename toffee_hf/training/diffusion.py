@@ -20,11 +20,11 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer, Dinov2Model
 
+from toffee_hf.drafting import draft_latents
 from toffee_hf.evaluation.ways import DRAFT_STEPS, steered
 from toffee_hf.models.toffee_refiner_unet import ToffeeRefinerUNet
 from toffee_hf.models.toffee_view_unet import ToffeeViewUNet
 from toffee_hf.perception.depth import control_picture, depth_of
-from toffee_hf.pipelines.drafting import draft_latents
 from toffee_hf.training.ahead import Ahead, Drawn
 from toffee_hf.training.loop import Schedule, fit
 from toffee_hf.training.pool import SHOTS, Pool

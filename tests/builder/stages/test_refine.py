@@ -10,8 +10,8 @@ from builder.stages import as_pictures, pixels
 from builder.stages.draft import Draft
 from builder.stages.refine import Refine, edit_mask
 from tests.builder.stages.conftest import box, noise
+from toffee_hf.drafting import Steering
 from toffee_hf.perception.light import Surface, lit_like
-from toffee_hf.pipelines.drafting import Steering
 
 SETTINGS = {"transfers": (("style", "full"), ("colour", "pattern"), ("texture", "palette")), "strength": 0.6,
             "steps": 2, "top_k": 4, "temperature": 0.05, "threshold": -1.0, "nearness": 1.0, "margin_px": 5,

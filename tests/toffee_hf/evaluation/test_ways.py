@@ -6,6 +6,8 @@ import torch
 from toffee_hf.evaluation import ways
 from toffee_hf.evaluation.heldout import Pictures, references, subjects, turned_by
 from toffee_hf.evaluation.ways import (
+    DRAFT,
+    STYLED_DRAFT,
     Drafts,
     drafts,
     generators,
@@ -13,6 +15,7 @@ from toffee_hf.evaluation.ways import (
     pasted,
     posed_as,
     refined,
+    steered,
     text_to_image,
     through_autoencoder,
 )
@@ -21,7 +24,7 @@ from toffee_hf.toy.world import ToySubject
 
 pytestmark = pytest.mark.usefixtures("few_steps")
 PROMPTS = ["a mug on the moon", "a pencil sketch of a teapot in the snow"]
-STYLES = ["photo", "sketch"]
+STYLES = ["photo", "pencil"]
 
 
 @pytest.fixture
@@ -92,6 +95,13 @@ def test_drafts_follow_depth_and_do_not_depend_on_their_batch(family, shown):
     moved = Pictures(shown.subjects, shown.shots, shown.x, shown.mask, shown.depth.flip(-1))
     assert torch.equal(drafts(family, shown, PROMPTS, STYLES).latents, found.latents)
     assert (drafts(family, moved, PROMPTS, STYLES).latents - found.latents).abs().max() > 5e-5
+
+
+@torch.no_grad()
+def test_photographs_are_steered_in_one_way_and_other_styles_in_another(family, shown):
+    assert steered(["photo", "pencil", "photo"]) == [DRAFT, STYLED_DRAFT, DRAFT]
+    found, photos = (drafts(family, shown, PROMPTS, styles).latents for styles in (STYLES, ["photo", "photo"]))
+    assert (found[0] - photos[0]).abs().max() < 1e-3 and (found[1] - photos[1]).abs().max() > 1e-3
 
 
 @torch.no_grad()

@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from tests.tiny_family import write_family
+from toffee_hf.drafting import Steering, draft_latents
 from toffee_hf.errors import RecipeError
 from toffee_hf.family import Family
-from toffee_hf.pipelines.drafting import Steering, draft_latents
 
-PROMPTS = ["a mug", "a red car on the moon"]
+PROMPTS = ["a mug", "a red car on the moon", "a teapot"]
+SEEDS = (1, 2, 3)
 GUIDED, ENDED = (Steering(guidance=3.0, guidance_end=end, control=1.5) for end in (1.0, 0.5))
 
 
@@ -19,14 +20,14 @@ def family(tmp_path_factory):
 
 @pytest.fixture
 def draw(family):
-    """Drawings of two prompts by these settings; `rows` holds what the denoiser was given at each step."""
-    picture = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(5))
+    """Draws three prompts, steered alike or each by its own; tells how many rows the denoiser had at each step."""
+    picture = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(5))
 
     def drawn(*steering):
         rows = []
         hook = family.unet.register_forward_pre_hook(lambda model, given: rows.append(len(given[0])))
-        generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
-        steering = steering if len(steering) == 2 else steering * 2
+        generators = [torch.Generator().manual_seed(seed) for seed in SEEDS]
+        steering = steering if len(steering) == 3 else steering * 3
         found = draft_latents(family.draft_pipeline, PROMPTS, picture, generators, 4, steering)
         hook.remove()
         return found, rows
@@ -35,14 +36,14 @@ def draw(family):
     return drawn
 
 
-@pytest.mark.parametrize(("end", "rows"), [(1.0, [4, 4, 4, 4]), (0.75, [4, 4, 4, 2]), (0.74, [4, 4, 2, 2]),
-                                           (0.5, [4, 4, 2, 2]), (0.01, [4, 2, 2, 2])])
+@pytest.mark.parametrize(("end", "rows"), [(1.0, [6, 6, 6, 6]), (0.75, [6, 6, 6, 3]), (0.74, [6, 6, 3, 3]),
+                                           (0.5, [6, 6, 3, 3]), (0.01, [6, 3, 3, 3])])
 def test_guidance_lasts_for_its_part_of_the_steps(draw, end, rows):
     assert draw(Steering(guidance=3.0, guidance_end=end))[1] == rows
 
 
 def test_without_an_end_it_is_the_stock_pipeline(draw, family):
-    generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    generators = [torch.Generator().manual_seed(seed) for seed in SEEDS]
     stock = family.draft_pipeline(PROMPTS, draw.picture, num_inference_steps=4, guidance_scale=3.0, height=64, width=64,
                                   controlnet_conditioning_scale=1.5, generator=generators, output_type="latent").images
     assert torch.equal(draw(GUIDED)[0], stock)
@@ -53,7 +54,7 @@ def test_after_its_end_the_prompt_alone_is_followed(draw, family):
         pipeline._guidance_scale = 1 + 1e-7 if step >= 1 else pipeline._guidance_scale
         return tensors
 
-    generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    generators = [torch.Generator().manual_seed(seed) for seed in SEEDS]
     whole = family.draft_pipeline(PROMPTS, draw.picture, num_inference_steps=4, guidance_scale=3.0, height=64, width=64,
                                   controlnet_conditioning_scale=1.5, generator=generators, output_type="latent",
                                   callback_on_step_end=almost_one).images
@@ -64,9 +65,11 @@ def test_after_its_end_the_prompt_alone_is_followed(draw, family):
 
 
 def test_each_prompt_is_steered_by_its_own_and_keeps_its_place(draw):
-    mixed, rows = draw(ENDED, GUIDED)
-    assert rows == [2, 2, 1, 1, 2, 2, 2, 2]
-    assert (mixed - torch.stack([draw(ENDED)[0][0], draw(GUIDED)[0][1]])).abs().max() < 1e-4 * mixed.abs().max()
+    mixed, rows = draw(ENDED, GUIDED, ENDED)
+    assert rows == [4, 4, 2, 2] + [2, 2, 2, 2]
+    ended, guided = draw(ENDED)[0], draw(GUIDED)[0]
+    expected = torch.stack([ended[0], guided[1], ended[2]])
+    assert (mixed - expected).abs().max() < 1e-4 * mixed.abs().max()
 
 
 @pytest.mark.parametrize("end", [0, 1.01, -0.5, float("nan")])
@@ -76,4 +79,4 @@ def test_guidance_cannot_end_before_it_begins_nor_after_the_last_step(end):
 
 
 def test_unguided_from_the_start_is_left_as_it_is(draw):
-    assert draw(Steering(guidance=1.0, guidance_end=0.5))[1] == [2, 2, 2, 2]
+    assert draw(Steering(guidance=1.0, guidance_end=0.5))[1] == [3, 3, 3, 3]

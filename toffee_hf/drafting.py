@@ -1,7 +1,7 @@
-"""Pictures of prompts under a depth, by the stock ControlNet pipeline of diffusers. B prompts, H, W pixels.
+"""Pictures of prompts under a depth, by diffusers' ControlNet pipeline of Stable Diffusion. B prompts, H, W pixels.
 
-No pipeline of its own: it is told how strictly each prompt and its depth are followed, and when guidance ends, which
-draws over the form that was told if it lasts to the end (docs/log.md).
+The pipeline is told how strictly each prompt and its depth are followed, and when guidance ends: lasting to the end, it
+draws over the form that was told (docs/log.md).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ AT_STEP_END = ("prompt_embeds", "image")        # what holds both halves of the 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Steering:
-    """How strictly a prompt and its depth are followed; RecipeError for what no drawing knows."""
+    """How strictly a prompt and its depth are followed; RecipeError for an end of guidance outside (0, 1]."""
 
     guidance: float                   # scale of the classifier-free guidance
     guidance_end: float = 1.0         # part of the steps, in (0, 1], after which there is none
