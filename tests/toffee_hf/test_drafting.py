@@ -9,7 +9,6 @@ from toffee_hf.errors import RecipeError
 from toffee_hf.family import Family
 
 PROMPTS = ["a mug", "a red car on the moon", "a teapot"]
-SEEDS = (1, 2, 3)
 GUIDED, ENDED = (Steering(guidance=3.0, guidance_end=end, control=1.5) for end in (1.0, 0.5))
 
 
@@ -18,21 +17,30 @@ def family(tmp_path_factory):
     return Family(write_family(tmp_path_factory.mktemp("family")), "cpu")
 
 
+def seeded():
+    return [torch.Generator().manual_seed(seed) for seed in (1, 2, 3)]
+
+
 @pytest.fixture
 def draw(family):
-    """Draws three prompts, steered alike or each by its own; tells how many rows the denoiser had at each step."""
+    """Draws three prompts, steered alike or each by its own; tells how many rows the denoiser had at each step.
+    `stock` is diffusers' own call."""
     picture = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(5))
 
     def drawn(*steering):
         rows = []
         hook = family.unet.register_forward_pre_hook(lambda model, given: rows.append(len(given[0])))
-        generators = [torch.Generator().manual_seed(seed) for seed in SEEDS]
         steering = steering if len(steering) == 3 else steering * 3
-        found = draft_latents(family.draft_pipeline, PROMPTS, picture, generators, 4, steering)
+        found = draft_latents(family.draft_pipeline, PROMPTS, picture, seeded(), 4, steering)
         hook.remove()
         return found, rows
 
-    drawn.picture = picture
+    def stock(**settings):
+        return family.draft_pipeline(
+            PROMPTS, picture, num_inference_steps=4, guidance_scale=3.0, controlnet_conditioning_scale=1.5, height=64,
+            width=64, generator=seeded(), output_type="latent", **settings).images
+
+    drawn.stock = stock
     return drawn
 
 
@@ -42,22 +50,16 @@ def test_guidance_lasts_for_its_part_of_the_steps(draw, end, rows):
     assert draw(Steering(guidance=3.0, guidance_end=end))[1] == rows
 
 
-def test_without_an_end_it_is_the_stock_pipeline(draw, family):
-    generators = [torch.Generator().manual_seed(seed) for seed in SEEDS]
-    stock = family.draft_pipeline(PROMPTS, draw.picture, num_inference_steps=4, guidance_scale=3.0, height=64, width=64,
-                                  controlnet_conditioning_scale=1.5, generator=generators, output_type="latent").images
-    assert torch.equal(draw(GUIDED)[0], stock)
+def test_without_an_end_it_is_the_stock_pipeline(draw):
+    assert torch.equal(draw(GUIDED)[0], draw.stock())
 
 
-def test_after_its_end_the_prompt_alone_is_followed(draw, family):
+def test_after_its_end_the_prompt_alone_is_followed(draw):
     def almost_one(pipeline, step, timestep, tensors):
         pipeline._guidance_scale = 1 + 1e-7 if step >= 1 else pipeline._guidance_scale
         return tensors
 
-    generators = [torch.Generator().manual_seed(seed) for seed in SEEDS]
-    whole = family.draft_pipeline(PROMPTS, draw.picture, num_inference_steps=4, guidance_scale=3.0, height=64, width=64,
-                                  controlnet_conditioning_scale=1.5, generator=generators, output_type="latent",
-                                  callback_on_step_end=almost_one).images
+    whole = draw.stock(callback_on_step_end=almost_one)
     guided, ended = draw(GUIDED)[0], draw(ENDED)[0]
     assert (ended - whole).abs().max() < 1e-4 * whole.abs().max()
     assert (ended - guided).abs().max() > 1e-2 * whole.abs().max()
